@@ -1,0 +1,8 @@
+/** The transformers that come with the gateway, for every thread that loads them. All of them are pure. */
+
+import insights from "./insights/transformer.ts";
+import intelli from "./intelli/transformer.ts";
+import raw from "./raw/transformer.ts";
+import type { Transformer } from "./transformer.ts";
+
+export const builtinTransformers: readonly Transformer[] = [insights, intelli, raw];

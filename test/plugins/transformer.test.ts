@@ -1,0 +1,176 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  defineTransformer,
+  isJsonObject,
+  optionFormats,
+  parseLossless,
+  respond,
+  type Transformer,
+} from "../../plugins/transformer.ts";
+
+describe("defineTransformer", () => {
+  const sound: Transformer = {
+    name: "my-format",
+    version: "1.0.0",
+    description: "What our CRM takes.",
+    handles: ["message.received"],
+    transform: () => null,
+  };
+
+  test.each<[string, Partial<Transformer>]>([
+    ["the least that a transformer needs", {}],
+    ["wildcards", { handles: ["message.*", "*", "whatsapp.account_update"] }],
+    ["a history", { history: 50 }],
+    [
+      "a history that an option sets",
+      {
+        history: { option: "size", default: 5 },
+        optionsSchema: { type: "object", properties: { size: {} } },
+      },
+    ],
+  ])("takes %s and gives it back", (_what, overrides) => {
+    const transformer = { ...sound, ...overrides };
+    expect(defineTransformer(transformer)).toBe(transformer);
+  });
+
+  test.each<[string, Record<string, unknown>, RegExp]>([
+    ["a name with capitals", { name: "MyFormat" }, /^transformer "MyFormat": "name" must be/],
+    ["no name", { name: undefined }, /"name" must be/],
+    ["a name too long", { name: "a".repeat(65) }, /"name" must be/],
+    ["no version", { version: undefined }, /^transformer "my-format": "version" must be/],
+    ["no description", { description: undefined }, /"description" must be/],
+    ["no event types", { handles: [] }, /"handles" must name at least one/],
+    ["a text for event types", { handles: "message.*" }, /"handles" must name at least one/],
+    [
+      "a star in the middle",
+      { handles: ["message.*.x"] },
+      /"handles" holds "message\.\*\.x": name an event type/,
+    ],
+    ["an empty event type", { handles: [""] }, /"handles" holds ""/],
+    ["an unknown signature", { signature: "md5" }, /"signature" must be "intelli", "insights" or left out/],
+    ["too much history", { history: 51 }, /"history" must be 0 to 50/],
+    ["half a message of history", { history: 0.5 }, /"history" must be 0 to 50/],
+    ["a null history", { history: null }, /"history" must be 0 to 50/],
+    ["a history of no default", { history: { option: "size" } }, /"history" must be 0 to 50/],
+    [
+      "a history of no known option",
+      { history: { option: "size", default: 1 } },
+      /"history" names the option "size"/,
+    ],
+    ["no function", { transform: "x" }, /"transform" must be a function/],
+  ])("refuses %s, and says why", (_what, overrides, message) => {
+    expect(() => defineTransformer({ ...sound, ...overrides } as Transformer)).toThrow(message);
+  });
+});
+
+describe("parseLossless", () => {
+  test("JSON of any numbers comes back as it was written", () => {
+    const digits = (minLength: number, maxLength: number) =>
+      fc.string({ unit: fc.constantFrom(..."0123456789"), minLength, maxLength });
+    const numberText = fc
+      .tuple(
+        fc.constantFrom("", "-"),
+        fc.oneof(
+          fc.constant("0"),
+          fc.tuple(fc.constantFrom(..."123456789"), digits(0, 20)).map((parts) => parts.join("")),
+        ),
+        fc.oneof(
+          fc.constant(""),
+          digits(1, 20).map((fraction) => `.${fraction}`),
+        ),
+        fc.oneof(
+          fc.constant(""),
+          fc.tuple(fc.constantFrom("e", "E", "e+", "e-"), digits(1, 3)).map((parts) => parts.join("")),
+        ),
+      )
+      .map((parts) => parts.join(""));
+    const { json } = fc.letrec<{ json: string }>((tie) => ({
+      json: fc.oneof(
+        { maxDepth: 3 },
+        numberText,
+        fc.string().map((text) => JSON.stringify(text)),
+        fc.constantFrom("null", "true", "false"),
+        fc.array(tie("json"), { maxLength: 4 }).map((members) => `[${members.join(",")}]`),
+        fc
+          .array(tie("json"), { maxLength: 4 })
+          .map((members) => `{${members.map((member, index) => `"key ${index}":${member}`).join(",")}}`),
+      ),
+    }));
+    fc.assert(
+      fc.property(json, (text) => {
+        expect(JSON.stringify(parseLossless(text))).toBe(text);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test.each(["-0", "1.0", "1e3", "0.0000001", "9007199254740993", "1234567890123456789012", "1E400", "0.10"])(
+    "%s survives alone, in a list and behind blanks",
+    (number) => {
+      expect(JSON.stringify(parseLossless(number))).toBe(number);
+      expect(JSON.stringify(parseLossless(`[0,${number}]`))).toBe(`[0,${number}]`);
+      expect(JSON.stringify(parseLossless(`{"a" : \n ${number} }`))).toBe(`{"a":${number}}`);
+    },
+  );
+
+  test("numbers that JavaScript writes alike are numbers, even beside others", () => {
+    expect(parseLossless('{"a":1,"b":-2.5,"c":[0,999999999999999]}')).toEqual({
+      a: 1,
+      b: -2.5,
+      c: [0, 999999999999999],
+    });
+    expect(parseLossless('{"a":1.0,"b":7}')).toMatchObject({ b: 7 });
+  });
+
+  test("__proto__ is a key like any other", () => {
+    const text = '{"__proto__":{"a":1.0},"b":{"__proto__":2}}';
+    expect(JSON.stringify(parseLossless(text))).toBe(text);
+  });
+
+  test("what is no JSON is refused", () => {
+    expect(() => parseLossless("{")).toThrow(SyntaxError);
+    expect(() => parseLossless("{1.0")).toThrow(SyntaxError);
+  });
+});
+
+test("isJsonObject tells objects from lists, null, plain values and kept numbers", () => {
+  expect(isJsonObject(parseLossless("{}"))).toBe(true);
+  for (const text of ["[]", "null", '"x"', "1", "1.0"]) expect(isJsonObject(parseLossless(text))).toBe(false);
+});
+
+describe("option format iana-time-zone", () => {
+  const isTimeZone = optionFormats["iana-time-zone"]!;
+
+  test.each([
+    "UTC",
+    "Europe/Berlin",
+    "Asia/Kolkata",
+    "America/Argentina/Buenos_Aires",
+    "Etc/GMT+5",
+    "US/Pacific",
+  ])("takes %s", (name) => {
+    expect(isTimeZone(name)).toBe(true);
+  });
+
+  test.each([
+    "",
+    "Mars/Olympus",
+    "+02:00",
+    "-0500",
+    "Europe/Berlin ",
+    "Europe",
+    "a".repeat(65),
+    "Europe\u0000/Berlin",
+  ])("refuses %j", (name) => {
+    expect(isTimeZone(name)).toBe(false);
+  });
+});
+
+test("respond says JSON unless told otherwise", () => {
+  expect(respond({ body: "{}" })).toEqual({ body: "{}", contentType: "application/json", headers: {} });
+  expect(respond({ body: "a,b", contentType: "text/csv", headers: { "x-a": "1" } })).toMatchObject({
+    contentType: "text/csv",
+    headers: { "x-a": "1" },
+  });
+});
