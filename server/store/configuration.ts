@@ -1,0 +1,195 @@
+/**
+ * Configuration (tenants, clients, numbers, webhooks) is read by every event, so each process holds it in memory as a
+ * Directory. Two things keep the copies right:
+ *
+ * - every change raises the one row of `configuration` and stamps what it touched with the new version, under the
+ *   exclusive configuration lock;
+ * - every publishing transaction takes the shared lock, and compares the version with its Directory's before it
+ *   commits. So when a change has returned, each event acknowledged later was routed by it, on every process.
+ *
+ * The lock is an advisory one: it lives in memory, and publishers of many processes hold it side by side.
+ */
+
+import type { EntityManager } from "@mikro-orm/postgresql";
+import type pg from "pg";
+import type { WebhookTarget } from "../domain/webhook.ts";
+import type { Database } from "./orm.ts";
+import type { Sealer } from "./sealer.ts";
+
+const configurationLockKey = 7_305_003;
+
+/** First statements of a publishing transaction; sent together, each sees what was committed before it. */
+export const lockConfigurationShared = `SELECT pg_advisory_xact_lock_shared(${configurationLockKey})`;
+export const readConfigurationVersion = "SELECT version FROM configuration";
+
+/** Purposes that secrets are sealed for. */
+export const sealedFor = { webhookSecret: "webhook_secret", webhookHeaders: "webhook_headers" } as const;
+
+/**
+ * Makes a change of configuration in one transaction.
+ *
+ * @param change  gets the transaction and the version to stamp on every row that it touches
+ */
+export async function changeConfiguration<T>(
+  database: Database,
+  change: (em: EntityManager, version: bigint) => Promise<T>,
+): Promise<T> {
+  return await database.em().transactional(async (em) => {
+    await em.execute(`SELECT pg_advisory_xact_lock(${configurationLockKey})`);
+    const [row] = await em.execute<[{ version: string }]>(
+      "UPDATE configuration SET version = version + 1 RETURNING version",
+    );
+    return await change(em as EntityManager, BigInt(row.version));
+  });
+}
+
+export interface DirectoryClient {
+  id: number;
+  tenantId: number;
+  clientRef: string;
+}
+
+export interface DirectoryNumber {
+  id: number;
+  phoneNumberId: string;
+  client: DirectoryClient;
+}
+
+/** What this process knows of the configuration; replaced in place as versions come. */
+export interface Directory {
+  version: bigint;
+  numbers: Map<string, DirectoryNumber>;
+  /** Clients by WABA id. */
+  wabas: Map<string, DirectoryClient[]>;
+  clients: Map<number, DirectoryClient>;
+  /** Webhooks that are not deleted, by tenant. */
+  webhooksByTenant: Map<number, WebhookTarget[]>;
+  webhooks: Map<number, WebhookTarget>;
+  tenantIds: Map<string, number>;
+}
+
+export function emptyDirectory(): Directory {
+  return {
+    version: 0n,
+    numbers: new Map(),
+    wabas: new Map(),
+    clients: new Map(),
+    webhooksByTenant: new Map(),
+    webhooks: new Map(),
+    tenantIds: new Map(),
+  };
+}
+
+/**
+ * Brings the directory up to what `client` sees now. Reads only rows that changed since its version.
+ * Inside a publishing transaction nothing can change between this and the commit.
+ */
+export async function refreshDirectory(
+  client: pg.ClientBase,
+  directory: Directory,
+  sealer: Sealer,
+): Promise<void> {
+  const since = directory.version;
+  const [version, tenants, clients, numbers, wabas, webhooks, secrets] = await Promise.all([
+    client.query<{ version: string }>(readConfigurationVersion),
+    client.query("SELECT id, name, deleted_at FROM tenant WHERE version > $1", [since]),
+    client.query("SELECT id, tenant_id, client_ref, deleted_at FROM client WHERE version > $1", [since]),
+    client.query("SELECT id, phone_number_id, client_id FROM phone_number WHERE version > $1", [since]),
+    client.query("SELECT client_id, waba_id FROM client_waba WHERE version > $1", [since]),
+    client.query("SELECT * FROM webhook WHERE version > $1 ORDER BY id", [since]),
+    client.query(
+      `SELECT s.webhook_id, s.secret_sealed, s.expires_at FROM webhook_secret s JOIN webhook w ON w.id = s.webhook_id
+       WHERE w.version > $1 AND w.deleted_at IS NULL ORDER BY s.webhook_id, s.id`,
+      [since],
+    ),
+  ]);
+  for (const row of tenants.rows) {
+    if (row.deleted_at) directory.tenantIds.delete(row.name);
+    else directory.tenantIds.set(row.name, row.id);
+  }
+  for (const row of clients.rows) applyClient(directory, row);
+  for (const row of numbers.rows) {
+    const owner = row.client_id === null ? undefined : directory.clients.get(row.client_id);
+    if (owner) {
+      directory.numbers.set(row.phone_number_id, {
+        id: row.id,
+        phoneNumberId: row.phone_number_id,
+        client: owner,
+      });
+    } else directory.numbers.delete(row.phone_number_id);
+  }
+  for (const row of wabas.rows) {
+    const owner = directory.clients.get(row.client_id);
+    if (!owner) continue;
+    const others = (directory.wabas.get(row.waba_id) ?? []).filter((known) => known.id !== owner.id);
+    directory.wabas.set(row.waba_id, [...others, owner]);
+  }
+  const secretsByWebhook = Map.groupBy(secrets.rows, (row) => row.webhook_id as number);
+  for (const row of webhooks.rows) {
+    applyWebhook(directory, row, secretsByWebhook.get(row.id) ?? [], sealer);
+  }
+  directory.version = BigInt(version.rows[0]!.version);
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: rows of a statement written above
+type Row = any;
+
+function applyClient(directory: Directory, row: Row): void {
+  if (row.deleted_at) {
+    directory.clients.delete(row.id);
+    for (const [wabaId, owners] of directory.wabas) {
+      const left = owners.filter((owner) => owner.id !== row.id);
+      if (left.length === 0) directory.wabas.delete(wabaId);
+      else if (left.length < owners.length) directory.wabas.set(wabaId, left);
+    }
+    return;
+  }
+  const known = directory.clients.get(row.id);
+  // The same object stays, since numbers point to it.
+  if (known) known.clientRef = row.client_ref;
+  else {
+    directory.clients.set(row.id, { id: row.id, tenantId: row.tenant_id, clientRef: row.client_ref });
+  }
+}
+
+function applyWebhook(directory: Directory, row: Row, secretRows: Row[], sealer: Sealer): void {
+  const others = (directory.webhooksByTenant.get(row.tenant_id) ?? []).filter(
+    (known) => known.id !== row.id,
+  );
+  if (row.deleted_at) {
+    directory.webhooks.delete(row.id);
+    directory.webhooksByTenant.set(row.tenant_id, others);
+    return;
+  }
+  const target: WebhookTarget = {
+    id: row.id,
+    tenantId: row.tenant_id,
+    clientId: row.client_id,
+    clientRef: row.client_id === null ? null : (directory.clients.get(row.client_id)?.clientRef ?? null),
+    url: row.url,
+    isEnabled: row.is_enabled,
+    isPaused: row.is_paused,
+    incoming: row.incoming,
+    outgoing: row.outgoing,
+    scheduleActivity: row.schedule_activity,
+    waitingDurationSeconds: row.waiting_duration_seconds,
+    isSigned: row.is_signed,
+    transformer: row.transformer,
+    transformerOptions: row.transformer_options,
+    eventTypes: row.event_types,
+    maxInFlight: row.max_in_flight,
+    description: row.description,
+    disabledReason: row.disabled_reason,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    secrets: secretRows.map((secret) => ({
+      secret: sealer.open(secret.secret_sealed, sealedFor.webhookSecret),
+      expiresAt: secret.expires_at,
+    })),
+    headers: row.headers_sealed
+      ? (JSON.parse(sealer.open(row.headers_sealed, sealedFor.webhookHeaders)) as Record<string, string>)
+      : {},
+  };
+  directory.webhooks.set(target.id, target);
+  directory.webhooksByTenant.set(row.tenant_id, [...others, target]);
+}

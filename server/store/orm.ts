@@ -1,0 +1,117 @@
+/**
+ * The connection to PostgreSQL. Two ways in, each with connections of its own, so that a slow list never delays an
+ * event: `em()` (MikroORM) for configuration and reads, `pool` (pg, pipelined, prepared statements) for the statements
+ * that run thousands of times a second.
+ */
+
+import { Migrator } from "@mikro-orm/migrations";
+import { type EntityManager, MikroORM } from "@mikro-orm/postgresql";
+import pg from "pg";
+import { GatewayError } from "../domain/errors.ts";
+import * as entities from "./entities/index.ts";
+import { InitialMigration } from "./migrations/0001-initial.ts";
+
+export interface Database {
+  /** A fresh unit of work. */
+  em(): EntityManager;
+  pool: pg.Pool;
+  close(): Promise<void>;
+}
+
+/** Serialises migrations of processes that start together; any number that nothing else locks. */
+const migrationLockKey = 7_305_001;
+
+/**
+ * `jit` costs more than it gives on short statements. The plans of prepared statements are made while tables may be
+ * almost empty and are kept: without hash and merge joins and sequential scans they stay right when the tables grow.
+ */
+const hotPathOptions = "-c jit=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off";
+
+/**
+ * Opens both ways in and brings the schema up to date.
+ *
+ * @throws GatewayError `unavailable` if PostgreSQL cannot be reached or is older than 15
+ */
+export async function openDatabase(
+  url: string,
+  options: { onConnectionError: (error: Error) => void },
+): Promise<Database> {
+  await migrateDatabase(url);
+  const orm = await initOrm(url);
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: 8,
+    pipeline: true,
+    connectionTimeoutMillis: 5_000,
+    idleTimeoutMillis: 0,
+    keepAlive: true,
+    application_name: "posthorn",
+    options: hotPathOptions,
+  } as pg.PoolConfig);
+  pool.on("error", options.onConnectionError);
+  return {
+    em: () => orm.em.fork(),
+    pool,
+    async close() {
+      await Promise.all([pool.ended ? undefined : pool.end(), orm.close()]);
+    },
+  };
+}
+
+/** Brings the schema up to date; safe when several processes do it at once. */
+export async function migrateDatabase(url: string): Promise<void> {
+  const guard = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+  guard.on("error", () => undefined);
+  try {
+    await guard.connect();
+  } catch (error) {
+    throw new GatewayError("unavailable", `PostgreSQL cannot be reached: ${describe(error)}`, {
+      cause: error,
+    });
+  }
+  try {
+    const version = await guard.query<{ number: number }>(
+      "SELECT current_setting('server_version_num')::int AS number",
+    );
+    const serverVersion = version.rows[0]!.number;
+    if (serverVersion < 150_000) {
+      throw new GatewayError(
+        "unavailable",
+        `PostgreSQL 15 or newer is needed; DATABASE_URL names one of version ${Math.floor(serverVersion / 10_000)}`,
+      );
+    }
+    await guard.query("SELECT pg_advisory_lock($1)", [migrationLockKey]);
+    const orm = await initOrm(url);
+    try {
+      await orm.migrator.up();
+    } finally {
+      await orm.close();
+    }
+  } finally {
+    await guard.end();
+  }
+}
+
+function initOrm(url: string): Promise<MikroORM> {
+  return MikroORM.init({
+    clientUrl: url,
+    entities: Object.values(entities),
+    extensions: [Migrator],
+    // What goes wrong is thrown, and logged by whoever catches it.
+    logger: () => undefined,
+    pool: { min: 0, max: 6 },
+    driverOptions: { connectionTimeoutMillis: 5_000, application_name: "posthorn" },
+    migrations: {
+      tableName: "schema_migration",
+      transactional: true,
+      allOrNothing: true,
+      snapshot: false,
+      disableForeignKeys: false,
+      migrationsList: [{ name: "0001-initial", class: InitialMigration }],
+    },
+  });
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message || String((error as { code?: unknown }).code) : String(error);
+}

@@ -1,0 +1,346 @@
+/**
+ * The statements of the publishing transaction, which makes events, conversations and deliveries durable together.
+ * The connection is pipelined: `openPublishing` sends its statements in one go and `commitPublishing` the rest,
+ * so that a commit costs two round trips however many events share it.
+ */
+
+import type pg from "pg";
+import type { ConversationEntry, Revision } from "../domain/event.ts";
+import { bytesArray, instantArray, plainArray, textArray } from "./arrays.ts";
+import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
+import {
+  type ContactAsked,
+  type ContactsFound,
+  findAndLock,
+  type LockedConversation,
+  saveConversations,
+} from "./contacts.ts";
+
+/** A duplicate key to take; `tenantId` 0 for an event that is nobody's yet. */
+export interface KeyAsked {
+  hash: string;
+  placedAt: Date | null;
+  tenantId: number;
+}
+
+export interface Opened {
+  configurationVersion: bigint;
+  /** Positions in the asked keys that nobody took before: their items are new. */
+  fresh: Set<number>;
+  found: ContactsFound;
+}
+
+/** Keys without a time of their own lie in ten-minute buckets of the receive time. */
+const timelessWindowMs = 600_000;
+
+/**
+ * Begins the transaction: takes the shared configuration lock, claims the duplicate keys, finds and locks contacts
+ * and conversations. A key that another transaction is taking is waited for.
+ */
+export async function openPublishing(
+  client: pg.ClientBase,
+  keys: readonly KeyAsked[],
+  contacts: readonly ContactAsked[],
+  now: Date,
+): Promise<Opened> {
+  const [, , version, fresh, found] = await Promise.all([
+    client.query("BEGIN"),
+    client.query(lockConfigurationShared),
+    client.query<{ version: string }>({
+      name: "configuration-version",
+      text: readConfigurationVersion,
+      values: [],
+    }),
+    takeKeys(client, keys, now),
+    findAndLock(client, contacts),
+  ]);
+  return { configurationVersion: BigInt(version.rows[0]!.version), fresh, found };
+}
+
+async function takeKeys(
+  client: pg.ClientBase,
+  keys: readonly KeyAsked[],
+  now: Date,
+): Promise<Set<number>> {
+  const fresh = new Set<number>();
+  const firstByKey = new Map<string, number>();
+  const timed: number[] = [];
+  const timeless: number[] = [];
+  for (const [index, key] of keys.entries()) {
+    const identity = `${key.tenantId} ${key.hash} ${key.placedAt?.getTime()}`;
+    if (firstByKey.has(identity)) continue;
+    firstByKey.set(identity, index);
+    (key.placedAt ? timed : timeless).push(index);
+  }
+  await Promise.all([
+    timed.length > 0 && takeTimedKeys(client, keys, timed, now, fresh),
+    timeless.length > 0 && takeTimelessKeys(client, keys, timeless, now, fresh),
+  ]);
+  return fresh;
+}
+
+/** Sorted, so that two transactions that take the same keys never wait for each other in a circle. */
+async function takeTimedKeys(
+  client: pg.ClientBase,
+  keys: readonly KeyAsked[],
+  indexes: number[],
+  now: Date,
+  fresh: Set<number>,
+): Promise<void> {
+  const taken = await client.query<{ hash: string; tenant_id: number; placed_ms: number }>({
+    name: "take-keys",
+    text: `INSERT INTO dedup_key (placed_at, hash, tenant_id, received_at)
+      SELECT to_timestamp(u.placed_ms / 1000), u.hash, u.tenant_id, $4
+      FROM unnest($1::float8[], $2::uuid[], $3::int[]) AS u(placed_ms, hash, tenant_id)
+      ORDER BY 1, 2, 3
+      ON CONFLICT DO NOTHING
+      RETURNING hash, tenant_id, (extract(epoch FROM placed_at) * 1000)::float8 AS placed_ms`,
+    values: [
+      instantArray(indexes.map((index) => keys[index]!.placedAt)),
+      plainArray(indexes.map((index) => keys[index]!.hash)),
+      plainArray(indexes.map((index) => keys[index]!.tenantId)),
+      now,
+    ],
+  });
+  if (taken.rowCount === indexes.length) {
+    for (const index of indexes) fresh.add(index);
+    return;
+  }
+  const names = new Set(
+    taken.rows.map((row) => `${row.tenant_id} ${row.hash.replaceAll("-", "")} ${row.placed_ms}`),
+  );
+  for (const index of indexes) {
+    const key = keys[index]!;
+    if (names.has(`${key.tenantId} ${key.hash} ${key.placedAt!.getTime()}`)) fresh.add(index);
+  }
+}
+
+/**
+ * Items without any time count as repeats for ten minutes after the first. The advisory locks make two processes that
+ * straddle the edge of a bucket take turns.
+ */
+async function takeTimelessKeys(
+  client: pg.ClientBase,
+  keys: readonly KeyAsked[],
+  indexes: number[],
+  now: Date,
+  fresh: Set<number>,
+): Promise<void> {
+  const bucketMs = Math.floor(now.getTime() / timelessWindowMs) * timelessWindowMs;
+  const hashes = indexes.map((index) => keys[index]!.hash).sort();
+  const [, taken] = await Promise.all([
+    client.query({
+      name: "lock-timeless-keys",
+      text: `SELECT pg_advisory_xact_lock(hashtextextended(hash, 0))
+        FROM (SELECT hash FROM unnest($1::text[]) AS u(hash) ORDER BY hash) AS sorted`,
+      values: [textArray(hashes)],
+    }),
+    client.query<{ hash: string; tenant_id: number }>({
+      name: "take-timeless-keys",
+      text: `INSERT INTO dedup_key (placed_at, hash, tenant_id, received_at)
+        SELECT to_timestamp($3::float8 / 1000), u.hash, u.tenant_id, $4
+        FROM unnest($1::uuid[], $2::int[]) AS u(hash, tenant_id)
+        WHERE NOT EXISTS (
+          SELECT FROM dedup_key k
+          WHERE k.placed_at = to_timestamp(($3::float8 - $5) / 1000) AND k.hash = u.hash
+            AND k.tenant_id = u.tenant_id AND k.received_at > $4::timestamptz - $5 * interval '1 millisecond')
+        ON CONFLICT DO NOTHING
+        RETURNING hash, tenant_id`,
+      values: [
+        plainArray(indexes.map((index) => keys[index]!.hash)),
+        plainArray(indexes.map((index) => keys[index]!.tenantId)),
+        bucketMs,
+        now,
+        timelessWindowMs,
+      ],
+    }),
+  ]);
+  const names = new Set(taken.rows.map((row) => `${row.tenant_id} ${row.hash.replaceAll("-", "")}`));
+  for (const index of indexes) {
+    if (names.has(`${keys[index]!.tenantId} ${keys[index]!.hash}`)) fresh.add(index);
+  }
+}
+
+export interface NewEvent {
+  id: string;
+  tenantId: number;
+  clientId: number | null;
+  type: string;
+  phoneNumberId: string | null;
+  wabaId: string | null;
+  occurredAt: Date | null;
+  receivedAt: Date;
+  conversationId: string | null;
+  sequence: number | null;
+  details: string;
+  /** UTF-8 of the item's JSON. */
+  item: Uint8Array;
+}
+
+export interface NewMessage {
+  conversationId: string;
+  sequence: number;
+  numberId: number;
+  sentAt: Date;
+  eventId: string;
+  entry: ConversationEntry;
+}
+
+export interface NewRevision {
+  numberId: number;
+  eventId: string;
+  revision: Revision;
+}
+
+export interface NewDelivery {
+  id: string;
+  webhookId: number;
+  tenantId: number;
+  eventId: string;
+  eventType: string;
+  /** Set: the first attempt starts as soon as the transaction is committed. Null: it waits to be claimed. */
+  leasedUntil: Date | null;
+}
+
+export interface PublishingRows {
+  events: readonly NewEvent[];
+  messages: readonly NewMessage[];
+  revisions: readonly NewRevision[];
+  deliveries: readonly NewDelivery[];
+  conversations: readonly LockedConversation[];
+}
+
+/** Writes all rows and commits; when this settles they are durable. If any statement fails, nothing is. */
+export async function commitPublishing(
+  client: pg.ClientBase,
+  rows: PublishingRows,
+  now: Date,
+): Promise<void> {
+  const statements: Promise<unknown>[] = [];
+  if (rows.conversations.length > 0) statements.push(saveConversations(client, rows.conversations));
+  if (rows.messages.length > 0) statements.push(insertMessages(client, rows.messages));
+  if (rows.revisions.length > 0) statements.push(insertRevisions(client, rows.revisions));
+  if (rows.events.length > 0) statements.push(insertEvents(client, rows.events));
+  if (rows.deliveries.length > 0) statements.push(insertDeliveries(client, rows.deliveries, now));
+  const commit = client.query("COMMIT");
+  // After a failed statement COMMIT is answered with ROLLBACK: both results are waited for, the failure is thrown.
+  const [written, committed] = await Promise.all([
+    Promise.allSettled(statements),
+    commit.then(
+      (result) => ({ command: result.command, error: null }),
+      (error: unknown) => ({ command: null, error }),
+    ),
+  ]);
+  for (const one of written) if (one.status === "rejected") throw one.reason;
+  if (committed.error) throw committed.error;
+}
+
+function insertEvents(client: pg.ClientBase, rows: readonly NewEvent[]): Promise<unknown> {
+  return client.query({
+    name: "insert-events",
+    text: `INSERT INTO event (tenant_id, id, client_id, type, phone_number_id, waba_id, occurred_at, received_at,
+        conversation_id, sequence, details, item)
+      SELECT u.tenant_id, u.id, u.client_id, u.type, u.phone_number_id, u.waba_id,
+        to_timestamp(u.occurred_ms / 1000), to_timestamp(u.received_ms / 1000), u.conversation_id, u.sequence,
+        u.details, u.item
+      FROM unnest($1::int[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::float8[], $8::float8[],
+          $9::bigint[], $10::bigint[], $11::text[], $12::bytea[])
+        AS u(tenant_id, id, client_id, type, phone_number_id, waba_id, occurred_ms, received_ms, conversation_id,
+          sequence, details, item)`,
+    values: [
+      plainArray(rows.map((row) => row.tenantId)),
+      plainArray(rows.map((row) => row.id)),
+      plainArray(rows.map((row) => row.clientId)),
+      textArray(rows.map((row) => row.type)),
+      textArray(rows.map((row) => row.phoneNumberId)),
+      textArray(rows.map((row) => row.wabaId)),
+      instantArray(rows.map((row) => row.occurredAt)),
+      instantArray(rows.map((row) => row.receivedAt)),
+      plainArray(rows.map((row) => row.conversationId)),
+      plainArray(rows.map((row) => row.sequence)),
+      textArray(rows.map((row) => row.details)),
+      bytesArray(rows.map((row) => row.item)),
+    ],
+  });
+}
+
+function insertMessages(client: pg.ClientBase, rows: readonly NewMessage[]): Promise<unknown> {
+  return client.query({
+    name: "insert-messages",
+    text: `INSERT INTO message (conversation_id, sequence, visible_from, number_id, wamid, sender, content,
+        content_type, media_id, sent_at, event_id)
+      SELECT u.conversation_id, u.sequence, u.sequence, u.number_id, u.wamid, u.sender, u.content, u.content_type,
+        u.media_id, to_timestamp(u.sent_ms / 1000), u.event_id
+      FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+          $9::float8[], $10::uuid[])
+        AS u(conversation_id, sequence, number_id, wamid, sender, content, content_type, media_id, sent_ms,
+          event_id)`,
+    values: [
+      plainArray(rows.map((row) => row.conversationId)),
+      plainArray(rows.map((row) => row.sequence)),
+      plainArray(rows.map((row) => row.numberId)),
+      textArray(rows.map((row) => row.entry.wamid)),
+      textArray(rows.map((row) => row.entry.sender)),
+      textArray(rows.map((row) => row.entry.content)),
+      textArray(rows.map((row) => row.entry.contentType)),
+      textArray(rows.map((row) => row.entry.mediaId)),
+      instantArray(rows.map((row) => row.sentAt)),
+      plainArray(rows.map((row) => row.eventId)),
+    ],
+  });
+}
+
+/**
+ * A revision is seen by payloads of the messages that come after it; of an unknown message it is dropped. The lock
+ * keeps the next message out until this one's place before it is settled.
+ */
+function insertRevisions(client: pg.ClientBase, rows: readonly NewRevision[]): Promise<unknown> {
+  return client.query({
+    name: "insert-revisions",
+    text: `WITH revised AS (
+        SELECT m.conversation_id, m.sequence, v.last_sequence + 1 AS visible_from, u.event_id, u.content,
+          u.content_type
+        FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[])
+          AS u(number_id, wamid, event_id, content, content_type)
+        JOIN message m ON m.number_id = u.number_id AND m.wamid = u.wamid
+        JOIN conversation v ON v.id = m.conversation_id
+        FOR UPDATE OF v)
+      INSERT INTO message_revision (conversation_id, sequence, visible_from, event_id, content, content_type)
+      SELECT * FROM revised ON CONFLICT DO NOTHING`,
+    values: [
+      plainArray(rows.map((row) => row.numberId)),
+      textArray(rows.map((row) => row.revision.wamid)),
+      plainArray(rows.map((row) => row.eventId)),
+      textArray(rows.map((row) => row.revision.content)),
+      textArray(rows.map((row) => row.revision.contentType)),
+    ],
+  });
+}
+
+function insertDeliveries(
+  client: pg.ClientBase,
+  rows: readonly NewDelivery[],
+  now: Date,
+): Promise<unknown> {
+  return client.query({
+    name: "insert-deliveries",
+    text: `INSERT INTO delivery (webhook_id, id, tenant_id, event_id, event_type, state, attempt_number, due_at,
+        leased_until)
+      SELECT u.webhook_id, u.id, u.tenant_id, u.event_id, u.event_type,
+        CASE WHEN u.leased_ms IS NULL THEN 'pending' ELSE 'delivering' END,
+        CASE WHEN u.leased_ms IS NULL THEN 0 ELSE 1 END,
+        CASE WHEN u.leased_ms IS NULL THEN $7::timestamptz END,
+        to_timestamp(u.leased_ms / 1000)
+      FROM unnest($1::int[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::float8[])
+        AS u(webhook_id, id, tenant_id, event_id, event_type, leased_ms)`,
+    values: [
+      plainArray(rows.map((row) => row.webhookId)),
+      plainArray(rows.map((row) => row.id)),
+      plainArray(rows.map((row) => row.tenantId)),
+      plainArray(rows.map((row) => row.eventId)),
+      textArray(rows.map((row) => row.eventType)),
+      instantArray(rows.map((row) => row.leasedUntil)),
+      now,
+    ],
+  });
+}

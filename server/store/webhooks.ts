@@ -1,0 +1,246 @@
+/**
+ * Webhooks as configuration: every change runs under the configuration lock and stamps the row, so that publishers
+ * follow it at once (`configuration.ts`). Secrets and headers go in sealed and are read back by the Directory alone.
+ */
+
+import { hash } from "node:crypto";
+import type { EntityManager } from "@mikro-orm/postgresql";
+import { GatewayError } from "../domain/errors.ts";
+import type { Webhook } from "../domain/webhook.ts";
+import type { WebhookSettings } from "../domain/webhook-rules.ts";
+import { changeConfiguration, sealedFor } from "./configuration.ts";
+import { cancelUnfinished } from "./deliveries.ts";
+import { ClientSchema } from "./entities/client.ts";
+import { type WebhookRow, WebhookSchema } from "./entities/webhook.ts";
+import { WebhookSecretSchema } from "./entities/webhook-secret.ts";
+import type { Database } from "./orm.ts";
+import type { Sealer } from "./sealer.ts";
+
+export interface NewWebhook {
+  settings: WebhookSettings;
+  /** Null for an unsigned webhook. */
+  secret: string | null;
+  headers: Record<string, string>;
+}
+
+export interface WebhookChange {
+  /**
+   * Gives the settings after the change. Called inside the transaction, and before it: pure.
+   *
+   * @throws GatewayError if the change is refused; nothing is changed then
+   */
+  apply(before: Webhook): WebhookSettings;
+  /** All headers after the change, `{}` for none; undefined leaves them alone. */
+  headers?: Record<string, string>;
+}
+
+/**
+ * @throws GatewayError `already_exists` if the tenant has a webhook with this URL, `invalid_input` if it has no client
+ *         of this name
+ */
+export async function createWebhook(
+  database: Database,
+  sealer: Sealer,
+  tenantId: number,
+  { settings, secret, headers }: NewWebhook,
+  now: Date,
+): Promise<Webhook> {
+  return await refusingTakenUrl(
+    changeConfiguration(database, async (em, version) => {
+      const row = em.create(WebhookSchema, {
+        tenantId,
+        ...toColumns(settings),
+        clientId: await findClientId(em, tenantId, settings.clientRef),
+        headersSealed: sealHeaders(sealer, headers),
+        disabledReason: null,
+        version,
+        createdAt: now,
+        updatedAt: now,
+        deletedAt: null,
+      });
+      await em.flush();
+      if (secret !== null) {
+        const secretSealed = sealer.seal(secret, sealedFor.webhookSecret);
+        em.create(WebhookSecretSchema, { webhookId: row.id, secretSealed, createdAt: now, expiresAt: null });
+        await em.flush();
+      }
+      return toWebhook(row, settings.clientRef);
+    }),
+  );
+}
+
+/** @throws GatewayError `not_found` */
+export async function getWebhook(database: Database, tenantId: number, id: number): Promise<Webhook> {
+  const em = database.em();
+  return await withClientRef(em, await findRow(em, tenantId, id));
+}
+
+/**
+ * Webhooks of a tenant, newest first; `[]` if there are none.
+ *
+ * @param page.limit     how many at most
+ * @param page.beforeId  only those older than this one; null = from the newest
+ */
+export async function listWebhooks(
+  database: Database,
+  tenantId: number,
+  page: { limit: number; beforeId: number | null },
+): Promise<Webhook[]> {
+  const em = database.em();
+  const olderOnly = page.beforeId === null ? {} : { id: { $lt: page.beforeId } };
+  const rows = await em.find(
+    WebhookSchema,
+    { tenantId, deletedAt: null, ...olderOnly },
+    { orderBy: { id: "desc" }, limit: page.limit },
+  );
+  const clientIds = [
+    ...new Set(rows.map((row) => row.clientId).filter((id) => id !== null && id !== undefined)),
+  ];
+  const clients = clientIds.length === 0 ? [] : await em.find(ClientSchema, { id: { $in: clientIds } });
+  const refs = new Map(clients.map((client) => [client.id, client.clientRef]));
+  return rows.map((row) => toWebhook(row, refs.get(row.clientId ?? 0) ?? null));
+}
+
+/**
+ * Changes a webhook. Turning it off cancels what is not finished, once the change is committed. Turning it on cancels
+ * what a crash may have left from before, while it is still off, so that nothing old is sent. Signing turned off drops
+ * the secrets. The same change twice does no harm.
+ *
+ * @throws GatewayError `not_found`, `already_exists`, `invalid_input`, or what `change.apply` throws
+ */
+export async function updateWebhook(
+  database: Database,
+  sealer: Sealer,
+  tenantId: number,
+  id: number,
+  change: WebhookChange,
+  now: Date,
+): Promise<Webhook> {
+  const known = await getWebhook(database, tenantId, id);
+  if (!known.isEnabled && change.apply(known).isEnabled) {
+    await cancelUnfinished(database, id, "webhook_disabled", now);
+  }
+  const after = await refusingTakenUrl(
+    changeConfiguration(database, async (em, version) => {
+      const row = await findRow(em, tenantId, id);
+      const before = await withClientRef(em, row);
+      const settings = change.apply(before);
+      em.assign(row, { ...toColumns(settings), version, updatedAt: now });
+      if (settings.clientRef !== before.clientRef) {
+        row.clientId = await findClientId(em, tenantId, settings.clientRef);
+      }
+      if (change.headers !== undefined) row.headersSealed = sealHeaders(sealer, change.headers);
+      // The reason why the gateway turned it off ends when someone turns it on.
+      if (settings.isEnabled) row.disabledReason = null;
+      await em.flush();
+      if (!settings.isSigned) await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
+      return toWebhook(row, settings.clientRef);
+    }),
+  );
+  if (!after.isEnabled) await cancelUnfinished(database, id, "webhook_disabled", now);
+  return after;
+}
+
+/**
+ * Takes a webhook away for good: its secrets and headers are erased, what is not finished is canceled, its log stays.
+ *
+ * @throws GatewayError `not_found`, also for one that was deleted before
+ */
+export async function deleteWebhook(
+  database: Database,
+  tenantId: number,
+  id: number,
+  now: Date,
+): Promise<void> {
+  await changeConfiguration(database, async (em, version) => {
+    const row = await findRow(em, tenantId, id);
+    em.assign(row, { isEnabled: false, headersSealed: null, version, updatedAt: now, deletedAt: now });
+    await em.flush();
+    await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
+  });
+  await cancelUnfinished(database, id, "webhook_deleted", now);
+}
+
+async function findRow(em: EntityManager, tenantId: number, id: number): Promise<WebhookRow> {
+  const row = await em.findOne(WebhookSchema, { id, tenantId, deletedAt: null });
+  if (row === null) throw new GatewayError("not_found", `webhook ${id} does not exist`, { field: "id" });
+  return row;
+}
+
+async function withClientRef(em: EntityManager, row: WebhookRow): Promise<Webhook> {
+  const client = row.clientId ? await em.findOne(ClientSchema, { id: row.clientId }) : null;
+  return toWebhook(row, client?.clientRef ?? null);
+}
+
+function toColumns(settings: WebhookSettings) {
+  return {
+    url: settings.url,
+    urlDigest: hash("sha256", new URL(settings.url).href, "buffer"),
+    isEnabled: settings.isEnabled,
+    isPaused: settings.isPaused,
+    incoming: settings.incoming,
+    outgoing: settings.outgoing,
+    scheduleActivity: settings.scheduleActivity,
+    waitingDurationSeconds: settings.waitingDurationSeconds,
+    isSigned: settings.isSigned,
+    transformer: settings.transformer,
+    transformerOptions: settings.transformerOptions,
+    eventTypes: settings.eventTypes,
+    maxInFlight: settings.maxInFlight,
+    description: settings.description,
+  };
+}
+
+async function findClientId(
+  em: EntityManager,
+  tenantId: number,
+  clientRef: string | null,
+): Promise<number | null> {
+  if (clientRef === null) return null;
+  const client = await em.findOne(ClientSchema, { tenantId, clientRef, deletedAt: null });
+  if (client !== null) return client.id;
+  throw new GatewayError("invalid_input", "client_ref: there is no client of this name", {
+    field: "client_ref",
+  });
+}
+
+function sealHeaders(sealer: Sealer, headers: Record<string, string>): Buffer | null {
+  if (Object.keys(headers).length === 0) return null;
+  return sealer.seal(JSON.stringify(headers), sealedFor.webhookHeaders);
+}
+
+/** The unique index decides, whoever else registers the same URL at the same time. */
+async function refusingTakenUrl<T>(change: Promise<T>): Promise<T> {
+  try {
+    return await change;
+  } catch (error) {
+    const { code, constraint } = error as { code?: unknown; constraint?: unknown };
+    if (code !== "23505" || constraint !== "webhook_url_key") throw error;
+    throw new GatewayError("already_exists", "Same webhook exist", { cause: error, field: "webhooks" });
+  }
+}
+
+function toWebhook(row: WebhookRow, clientRef: string | null): Webhook {
+  return {
+    id: row.id,
+    tenantId: row.tenantId,
+    clientId: row.clientId ?? null,
+    clientRef,
+    url: row.url,
+    isEnabled: row.isEnabled,
+    isPaused: row.isPaused,
+    incoming: row.incoming,
+    outgoing: row.outgoing,
+    scheduleActivity: row.scheduleActivity,
+    waitingDurationSeconds: row.waitingDurationSeconds,
+    isSigned: row.isSigned,
+    transformer: row.transformer,
+    transformerOptions: row.transformerOptions ?? null,
+    eventTypes: [...row.eventTypes],
+    maxInFlight: row.maxInFlight,
+    description: row.description,
+    disabledReason: row.disabledReason ?? null,
+    createdAt: row.createdAt,
+    updatedAt: row.updatedAt,
+  };
+}
