@@ -1,0 +1,215 @@
+/**
+ * Composition root: builds every part in order and closes them in reverse. It reads as the list of parts.
+ *
+ *   WhatsApp ─► routes ─► publisher ─► (database) ─► dispatcher ─► worker threads ─► endpoint
+ *                                          ▲              │
+ *                                          └── recorder ◄─┘ reports
+ */
+
+import { hash, randomFillSync } from "node:crypto";
+import type { Logger } from "pino";
+import { builtinTransformers } from "../plugins/builtin.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import type { Config } from "./config.ts";
+import { loadKeys } from "./data-dir.ts";
+import { createDispatcher } from "./delivery/dispatcher.ts";
+import { createPublisher } from "./delivery/publish.ts";
+import { createRecorder } from "./delivery/recorder.ts";
+import { createRescuer } from "./delivery/rescuer.ts";
+import { createIdSource } from "./domain/ids.ts";
+import { createListener } from "./http/listener.ts";
+import type { HttpHandler } from "./http/message.ts";
+import { createRoutes } from "./http/routes.ts";
+import { readPemFile } from "./pem-file.ts";
+import { createRpcHandler } from "./rpc/router.ts";
+import { retryDelivery } from "./store/deliveries.ts";
+import { openDirectory } from "./store/directory.ts";
+import { openEmbeddedPostgres } from "./store/embedded/open.ts";
+import { keepMalformed } from "./store/malformed.ts";
+import { type Database, openDatabase } from "./store/orm.ts";
+import { createPartitions } from "./store/partitions.ts";
+import { createSealer } from "./store/sealer.ts";
+import { version } from "./version.ts";
+import { splitBody } from "./whatsapp/envelope.ts";
+import { describeTransformer } from "./workers/catalog.ts";
+import { createWorkerPool, type WorkerPool } from "./workers/pool.ts";
+
+export interface App {
+  /** Where it listens, such as `http://127.0.0.1:8080`. */
+  url: string;
+  /** The operator key, if this very start made it. */
+  newOperatorKey: string | null;
+  /** Finishes what is in flight, then closes everything; may be called twice. */
+  close(): Promise<void>;
+}
+
+export interface AppOptions {
+  log: Logger;
+  clock?: Clock;
+  /** Called once when worker threads cannot be started any more: nothing would be delivered, so the process should end. */
+  onBroken?: (error: Error) => void;
+}
+
+/** @throws Error or GatewayError saying what to do; what was opened by then is closed again */
+export async function startApp(config: Config, options: AppOptions): Promise<App> {
+  const { log, clock = systemClock } = options;
+  const closers: (() => Promise<unknown>)[] = [];
+  const closing = <T>(part: T, close: (part: T) => Promise<unknown>): T => {
+    closers.push(() => close(part));
+    return part;
+  };
+  let closed: Promise<void> | null = null;
+  const close = () => {
+    closed ??= closeAll(closers, log);
+    return closed;
+  };
+
+  try {
+    const databaseUrl =
+      config.database.url ??
+      closing(await openEmbeddedPostgres({ dataDir: config.dataDir, log }), (it) => it.close()).url;
+    const keys = await loadKeys(config.keys, config.dataDir);
+    const sealer = createSealer(keys.masterKeys);
+    const onConnectionError = (error: Error) => log.warn({ err: error }, "a database connection broke");
+    const database = closing(await openDatabase(databaseUrl, { onConnectionError }), (it) => it.close());
+    const directory = closing(await openDirectory(database, databaseUrl, sealer, log), (it) => it.close());
+    const partitions = createPartitions(database.pool);
+    await partitions.ensureDay(clock.now());
+
+    const transformers = new Map(builtinTransformers.map((one) => [one.name, one]));
+    const catalog = new Map(builtinTransformers.map((one) => [one.name, describeTransformer(one)]));
+    const ids = createIdSource(
+      () => clock.now().getTime(),
+      (bytes) => randomFillSync(bytes),
+    );
+
+    // Attempts travel in a circle: dispatcher, threads, recorder, dispatcher. The callbacks close it; none is called
+    // before the dispatcher hands out the first attempt.
+    const recorder = closing(
+      createRecorder({ database, clock, log, onRecorded: (ended) => dispatcher.onRecorded(ended) }, config.delivery),
+      (it) => it.close(config.delivery.recordGraceMs),
+    );
+    const { caPath, threadCount, ...workers } = config.workers;
+    const caPem = caPath && (await readPemFile("POSTHORN_CA_FILE", caPath));
+    const pool = closing(
+      createWorkerPool({
+        threads: threadCount,
+        settings: { ...workers, allowedNetworks: [...workers.allowedNetworks], mode: config.mode, caPem, version },
+        log,
+        onReports: (reports) => dispatcher.onReports(reports),
+        onLost: (jobs) => rescuer.rescue(dispatcher.onLost(jobs)),
+        ...(options.onBroken && { onBroken: options.onBroken }),
+      }),
+      (it) => it.close(),
+    );
+    const dispatcher = closing(
+      createDispatcher(
+        { database, directory, recorder, run: pool.run, factsOf: (name) => catalog.get(name), clock, log },
+        config.delivery,
+      ),
+      (it) => it.close(config.delivery.closeGraceMs),
+    );
+    directory.onChange(dispatcher.wake);
+    const rescuer = closing(
+      createRescuer(
+        { database, isHolding: dispatcher.isHolding, wakeDispatcher: dispatcher.wake, clock, log },
+        config.delivery,
+      ),
+      (it) => it.close(),
+    );
+    const publisher = closing(
+      createPublisher(
+        {
+          database,
+          directory,
+          partitions,
+          handover: dispatcher,
+          handlesOf: (name) => catalog.get(name)?.handles,
+          ids,
+          clock,
+          log,
+        },
+        { ...config.publish, autoClients: config.autoClients, leaseMs: config.delivery.leaseMs },
+      ),
+      (it) => it.close(),
+    );
+    await pool.ready();
+
+    const stopCalls = new AbortController();
+    const rpcHandler = createRpcHandler({
+      database,
+      sealer,
+      clock,
+      log,
+      mode: config.mode,
+      operatorKeyDigests: keys.operatorKeys.map((key) => hash("sha256", key, "buffer")),
+      tenantIdByName: (name) => directory.current.tenantIds.get(name),
+      transformers,
+      publisher,
+      splitBody,
+      configurationChanged: directory.announce,
+      wakeDispatcher: dispatcher.wake,
+      retryDelivery: (tenantId, deliveryId, now) => retryDelivery(database, tenantId, deliveryId, now),
+      shutdownSignal: stopCalls.signal,
+    });
+    const routes = createRoutes(
+      {
+        publish: (events) => publisher.publish(events, { tenantId: null }),
+        keepMalformed: (body, reason) => keepMalformed(database, body, reason, clock.now()),
+        isReady: () => checkReadiness(database, pool),
+        rpcHandler: rpcHandler as HttpHandler,
+        clock,
+        log,
+      },
+      { ...config.intake, mode: config.mode },
+    );
+    const { host, port, tls, limits, closeGraceMs } = config.listener;
+    const listener = closing(
+      createListener(routes, { host, port, tls: tls && (await readCertificate(tls)), limits }),
+      async (it) => {
+        const stopTimer = setTimeout(() => stopCalls.abort(), closeGraceMs / 2);
+        await it.close(closeGraceMs);
+        clearTimeout(stopTimer);
+      },
+    );
+    const address = await listener.listen();
+    const shownHost = address.family === "IPv6" ? `[${address.address}]` : address.address;
+    return {
+      url: `${tls ? "https" : "http"}://${shownHost}:${address.port}`,
+      newOperatorKey: keys.newOperatorKey,
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Every part gets its chance to close, whatever happened to the others. */
+async function closeAll(closers: (() => Promise<unknown>)[], log: Logger): Promise<void> {
+  for (const close of closers.reverse()) {
+    try {
+      await close();
+    } catch (error) {
+      log.error({ err: error }, "a part did not close cleanly");
+    }
+  }
+}
+
+async function readCertificate(paths: { certPath: string; keyPath: string }) {
+  return {
+    cert: await readPemFile("POSTHORN_TLS_CERT", paths.certPath),
+    key: await readPemFile("POSTHORN_TLS_KEY", paths.keyPath),
+  };
+}
+
+async function checkReadiness(database: Database, pool: WorkerPool) {
+  const reasons: string[] = [];
+  try {
+    await database.pool.query("SELECT 1");
+  } catch {
+    reasons.push("the database does not answer");
+  }
+  if (!pool.isHealthy()) reasons.push("a worker thread does not answer");
+  return { ready: reasons.length === 0, reasons };
+}

@@ -1,0 +1,388 @@
+/**
+ * Brings due deliveries to the worker threads, fairly between webhooks.
+ *
+ *   just committed ──reserve/start──►┐
+ *                                    ├─► lane of the webhook ──► threads ──► report ──► recorder
+ *   waiting in the table ──claim────►┘
+ *
+ * Promises: never more of a webhook in flight than its `max_in_flight`; nothing starts for a webhook that is off, gone
+ * or paused, or whose transformer is missing; a delivery in hand that cannot start soon goes back to the table before
+ * its lease ends. A wake-up carries no data: a lost one costs a poll interval.
+ */
+
+import type { Logger } from "pino";
+import type { Clock } from "../clock.ts";
+import type { AttemptReport } from "../domain/attempt-report.ts";
+import type { WebhookTarget } from "../domain/webhook.ts";
+import {
+  cancelUnfinished,
+  claimDue,
+  type ClaimedDelivery,
+  type HeldDelivery,
+  listDueWebhooks,
+  releaseLeases,
+} from "../store/deliveries.ts";
+import type { DirectoryKeeper } from "../store/directory.ts";
+import { type History, readEvents, readHistories, type StoredEvent } from "../store/events.ts";
+import type { Database } from "../store/orm.ts";
+import type { TransformerFacts } from "../workers/catalog.ts";
+import type { DeliveryJob } from "../workers/job.ts";
+import { buildJob, coversEvent, historyNeeded, type JobLimits } from "./jobs.ts";
+import { createLanes, type Held, type Lane } from "./lanes.ts";
+import type { Handover } from "./publish.ts";
+import type { Recorded, Recorder } from "./recorder.ts";
+
+export interface Dispatcher extends Handover {
+  /** Looks for due deliveries now. */
+  wake(): void;
+  /** To be called with what the threads report. */
+  onReports(reports: readonly AttemptReport[]): void;
+  /** To be called once attempts are saved. */
+  onRecorded(recorded: readonly Recorded[]): void;
+  /** Lets go of deliveries whose thread died; returns what they were. */
+  onLost(keys: readonly { deliveryId: string }[]): HeldDelivery[];
+  /** True if this very attempt is in hand here: waiting, in flight or being recorded. */
+  isHolding(delivery: HeldDelivery): boolean;
+  /** Stops starting attempts, gives back what waits, and settles when the ones in flight are recorded or time is up. */
+  close(boundMs: number): Promise<void>;
+}
+
+export interface DispatcherParts {
+  database: Database;
+  directory: DirectoryKeeper;
+  recorder: Recorder;
+  /** Hands jobs to the threads. */
+  run(jobs: DeliveryJob[]): void;
+  factsOf(transformer: string): TransformerFacts | undefined;
+  clock: Clock;
+  log: Logger;
+}
+
+export interface DispatcherSettings extends JobLimits {
+  pollMs: number;
+  leaseMs: number;
+  /** A delivery that waits in hand for longer goes back to the table. */
+  holdMs: number;
+  /** Attempts in flight of all webhooks together. */
+  inFlightMax: number;
+  /** Deliveries in hand from which on the publisher waits a moment before it commits more. */
+  heldBusyCount: number;
+  /** Reports that may wait to be saved before nothing new is started. */
+  recordBacklogMax: number;
+}
+
+/** While attempts end this often, deliveries in hand are getting fewer and are worth waiting for, but not for long. */
+const progressMaxMs = 50;
+const roomWaitMaxMs = 25;
+
+export function createDispatcher(parts: DispatcherParts, settings: DispatcherSettings): Dispatcher {
+  const { database, directory, clock, log } = parts;
+  const lanes = createLanes(settings.inFlightMax);
+  const held = new Map<string, Held>();
+  let isClosed = false;
+  let isPumping = false;
+  let nextPoll: { timer: NodeJS.Timeout; atMs: number } | null = null;
+  let polling: Promise<void> | null = null;
+  let isWoken = false;
+  const idle: (() => void)[] = [];
+  const waitingForRoom: (() => void)[] = [];
+  let lastEndedAtMs = 0;
+
+  const sweepTimer = setInterval(giveBackStale, 1_000);
+  pollAt(0);
+
+  /** The webhook as it is now, if attempts for it may start. */
+  function startable(webhookId: number): { target: WebhookTarget; facts: TransformerFacts } | null {
+    const target = directory.current.webhooks.get(webhookId);
+    if (!target?.isEnabled || target.isPaused) return null;
+    const facts = parts.factsOf(target.transformer);
+    return facts ? { target, facts } : null;
+  }
+
+  function take(claimed: ClaimedDelivery, event: StoredEvent | null): void {
+    const one: Held = { claimed, event, sinceMs: clock.now().getTime(), transformer: null };
+    held.set(claimed.id, one);
+    lanes.of(claimed.webhookId).waiting.push(one);
+  }
+
+  /** Starts what may start; what is asked for while it runs waits for the same turn of the event loop. */
+  function pump(): void {
+    if (isPumping || isClosed) return;
+    isPumping = true;
+    setImmediate(() => {
+      isPumping = false;
+      if (isClosed || parts.recorder.backlogCount() > settings.recordBacklogMax) return;
+      const starting: Starting[] = [];
+      const refused: Held[] = [];
+      for (const lane of lanes.all()) {
+        if (lane.waiting.length === 0) continue;
+        const now = startable(lane.webhookId);
+        if (!now) {
+          refused.push(...lane.waiting.splice(0));
+          continue;
+        }
+        const count = lanes.startableCount(lane, now.target);
+        lanes.noteStarted(lane, count);
+        for (const one of lane.waiting.splice(0, count)) starting.push({ held: one, ...now });
+      }
+      if (refused.length > 0) giveBack(refused);
+      if (starting.length > 0) start(starting);
+    });
+  }
+
+  function start(starting: readonly Starting[]): void {
+    const plain: Starting[] = [];
+    const withHistory: (Starting & { count: number })[] = [];
+    for (const one of starting) {
+      const count = historyNeeded(one.held.claimed, one.held.event, one.target, one.facts);
+      if (count === 0) plain.push(one);
+      else withHistory.push({ ...one, count });
+    }
+    runJobs(plain, null);
+    if (withHistory.length === 0) return;
+    readHistories(
+      database.pool,
+      withHistory.map(({ held: { event }, count }) => ({ ...event!.conversation!, count })),
+    ).then(
+      (histories) => runJobs(withHistory, histories),
+      (error: unknown) => {
+        log.warn({ err: error }, "conversations could not be read; their deliveries wait");
+        for (const one of withHistory) lanes.noteEnded(lanes.of(one.held.claimed.webhookId), null);
+        giveBack(withHistory.map((one) => one.held));
+      },
+    );
+  }
+
+  function runJobs(starting: readonly Starting[], histories: History[] | null): void {
+    const now = clock.now();
+    const jobs: DeliveryJob[] = [];
+    for (const [index, { held: one, target, facts }] of starting.entries()) {
+      const { claimed, event } = one;
+      const isSkipped = !claimed.payload && event !== null && !coversEvent(facts, event);
+      if (isSkipped) {
+        finish(one, {
+          kind: "skipped",
+          deliveryId: claimed.id,
+          webhookId: claimed.webhookId,
+          attemptNumber: claimed.attemptNumber,
+          startedAtMs: now.getTime(),
+          durationMs: 0,
+        });
+        continue;
+      }
+      if (!claimed.payload) one.transformer = target.transformer;
+      jobs.push(buildJob(claimed, event, histories?.[index] ?? null, target, facts, settings, now));
+    }
+    if (jobs.length > 0) parts.run(jobs);
+  }
+
+  function finish(one: Held, report: AttemptReport): void {
+    lanes.noteEnded(lanes.of(one.claimed.webhookId), report.durationMs);
+    parts.recorder.record(one.claimed, report, one.transformer);
+  }
+
+  /** Ends leases of deliveries whose attempt did not start; they are due again for whoever may send them. */
+  function giveBack(deliveries: readonly Held[]): void {
+    for (const one of deliveries) {
+      lanes.of(one.claimed.webhookId).hasBacklog = true;
+    }
+    const claims = deliveries.map((one) => one.claimed);
+    releaseLeases(database.pool, claims, clock.now())
+      .catch((error: unknown) => log.warn({ err: error }, "leases could not be given back; they will run out"))
+      .finally(() => {
+        for (const claimed of claims) held.delete(claimed.id);
+        noteProgress();
+      });
+  }
+
+  function giveBackStale(): void {
+    const before = clock.now().getTime() - settings.holdMs;
+    for (const lane of lanes.all()) {
+      const stale = lane.waiting.findIndex((one) => one.sinceMs >= before);
+      const count = stale === -1 ? lane.waiting.length : stale;
+      if (count > 0) giveBack(lane.waiting.splice(0, count));
+    }
+    lanes.sweep();
+  }
+
+  function pollAt(delayMs: number): void {
+    if (isClosed) return;
+    const atMs = clock.now().getTime() + delayMs;
+    if (nextPoll && nextPoll.atMs <= atMs) return;
+    clearTimeout(nextPoll?.timer);
+    nextPoll = { atMs, timer: setTimeout(poll, delayMs) };
+  }
+
+  function poll(): void {
+    nextPoll = null;
+    if (isClosed) return;
+    if (polling) {
+      isWoken = true;
+      return;
+    }
+    isWoken = false;
+    polling = claimAll()
+      .catch((error: unknown) => log.warn({ err: error }, "due deliveries could not be claimed"))
+      .finally(() => {
+        polling = null;
+        pollAt(isWoken ? 0 : settings.pollMs);
+        noteProgress();
+      });
+  }
+
+  async function claimAll(): Promise<void> {
+    const now = clock.now();
+    const waiting = await listDueWebhooks(database.pool);
+    if (waiting.some(({ webhookId }) => !directory.current.webhooks.has(webhookId))) await directory.refresh();
+    const asked: { webhookId: number; room: number }[] = [];
+    let nextDueMs = Number.POSITIVE_INFINITY;
+    for (const { webhookId, dueAt } of waiting) {
+      const target = directory.current.webhooks.get(webhookId);
+      if (!target?.isEnabled) {
+        const reason = target ? "webhook_disabled" : "webhook_deleted";
+        await cancelUnfinished(database, webhookId, reason, now);
+        continue;
+      }
+      const isDue = dueAt <= now;
+      if (!isDue) {
+        nextDueMs = Math.min(nextDueMs, dueAt.getTime());
+        continue;
+      }
+      const lane = lanes.of(webhookId);
+      lane.hasBacklog = true;
+      const room = startable(webhookId) ? lanes.roomOf(lane, target) : 0;
+      if (room > 0) asked.push({ webhookId, room });
+    }
+    const dueIds = new Set(waiting.filter(({ dueAt }) => dueAt <= now).map(({ webhookId }) => webhookId));
+    for (const lane of lanes.all()) if (!dueIds.has(lane.webhookId)) lane.hasBacklog = false;
+    await claim(asked);
+    if (nextDueMs !== Number.POSITIVE_INFINITY) pollAt(Math.max(0, nextDueMs - clock.now().getTime()));
+  }
+
+  async function claim(asked: readonly { webhookId: number; room: number }[]): Promise<void> {
+    if (asked.length === 0) return;
+    const now = clock.now();
+    const leasedUntil = new Date(now.getTime() + settings.leaseMs);
+    const claimed = await claimDue(database.pool, asked, now, leasedUntil);
+    const wanted = claimed.deliveries.filter((one) => !one.payload);
+    const events = await readEvents(database.pool, wanted);
+    if (claimed.configurationVersion > directory.current.version) await directory.refresh();
+    for (const one of claimed.deliveries) {
+      const event = events.get(one.eventId) ?? null;
+      if (!one.payload && !event) {
+        log.error({ deliveryId: one.id, eventId: one.eventId }, "the event of a delivery is gone");
+        continue;
+      }
+      take(one, event);
+    }
+    for (const { webhookId, room } of asked) {
+      const count = claimed.deliveries.filter((one) => one.webhookId === webhookId).length;
+      if (count < room) lanes.of(webhookId).hasBacklog = false;
+    }
+    pump();
+  }
+
+  /** Claims more for a lane that ran half empty while its deliveries wait in the table. */
+  function refill(lane: Lane): void {
+    if (!lane.hasBacklog || nextPoll?.atMs === 0) return;
+    const now = startable(lane.webhookId);
+    if (now && lane.waiting.length < now.target.maxInFlight) wake();
+  }
+
+  function wake(): void {
+    if (polling) isWoken = true;
+    else pollAt(0);
+  }
+
+  function noteProgress(): void {
+    if (held.size === 0) for (const resolve of idle.splice(0)) resolve();
+    if (held.size < settings.heldBusyCount) for (const resolve of waitingForRoom.splice(0)) resolve();
+  }
+
+  async function waitForRoom(): Promise<void> {
+    // Only while attempts end: endpoints that hang must not hold up what is meant for others.
+    if (held.size < settings.heldBusyCount || clock.now().getTime() - lastEndedAtMs > progressMaxMs) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    waitingForRoom.push(resolve);
+    const timer = setTimeout(resolve, roomWaitMaxMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  return {
+    wake,
+    waitForRoom,
+    reserve(target) {
+      const lane = lanes.of(target.id);
+      const isFree =
+        !isClosed && !lane.hasBacklog && startable(target.id) !== null && lanes.roomOf(lane, target) > 0;
+      if (isFree) lane.reservedCount += 1;
+      else lane.hasBacklog = true;
+      return isFree;
+    },
+    release(webhookId) {
+      lanes.of(webhookId).reservedCount -= 1;
+    },
+    start(deliveries) {
+      for (const { claimed, event } of deliveries) {
+        lanes.of(claimed.webhookId).reservedCount -= 1;
+        take(claimed, event);
+      }
+      if (isClosed) giveBack(deliveries.map(({ claimed }) => held.get(claimed.id)!));
+      else pump();
+    },
+    onReports(reports) {
+      const touched = new Set<Lane>();
+      for (const report of reports) {
+        const one = held.get(report.deliveryId);
+        if (one?.claimed.attemptNumber !== report.attemptNumber) continue;
+        finish(one, report);
+        touched.add(lanes.of(report.webhookId));
+      }
+      lastEndedAtMs = clock.now().getTime();
+      pump();
+      for (const lane of touched) refill(lane);
+    },
+    onRecorded(recorded) {
+      for (const { claimed, settlement } of recorded) {
+        held.delete(claimed.id);
+        if (settlement.state === "pending") pollAt(Math.max(0, settlement.dueAt.getTime() - clock.now().getTime()));
+      }
+      noteProgress();
+      pump();
+    },
+    onLost(keys) {
+      const lost: HeldDelivery[] = [];
+      for (const { deliveryId } of keys) {
+        const one = held.get(deliveryId);
+        if (!one) continue;
+        held.delete(deliveryId);
+        lanes.noteEnded(lanes.of(one.claimed.webhookId), null);
+        lost.push(one.claimed);
+      }
+      noteProgress();
+      return lost;
+    },
+    isHolding: ({ id, attemptNumber }) => held.get(id)?.claimed.attemptNumber === attemptNumber,
+    async close(boundMs) {
+      isClosed = true;
+      clearTimeout(nextPoll?.timer);
+      clearInterval(sweepTimer);
+      await polling;
+      for (const lane of lanes.all()) if (lane.waiting.length > 0) giveBack(lane.waiting.splice(0));
+      if (held.size > 0) {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        idle.push(resolve);
+        const timer = setTimeout(resolve, boundMs);
+        await promise;
+        clearTimeout(timer);
+      }
+    },
+  };
+}
+
+interface Starting {
+  held: Held;
+  target: WebhookTarget;
+  facts: TransformerFacts;
+}

@@ -1,0 +1,107 @@
+/** Turns claimed deliveries into jobs for the threads: the webhook as it is now, the event as it was then. */
+
+import { coversType } from "../domain/event.ts";
+import type { WebhookTarget } from "../domain/webhook.ts";
+import type { ClaimedDelivery } from "../store/deliveries.ts";
+import type { ConversationSnapshot, History, HistoryMessage, StoredEvent } from "../store/events.ts";
+import type { TransformerFacts } from "../workers/catalog.ts";
+import type { DeliveryJob, JobConversation, JobMessage } from "../workers/job.ts";
+
+/** How many messages of history the payload is made of; 0 if it is made already or needs none. */
+export function historyNeeded(
+  claimed: ClaimedDelivery,
+  event: StoredEvent | null,
+  target: WebhookTarget,
+  transformer: TransformerFacts,
+): number {
+  if (claimed.payload || !event?.conversation || !coversEvent(transformer, event)) return 0;
+  return transformer.historyCount(target.transformerOptions ?? {});
+}
+
+export function coversEvent(transformer: TransformerFacts, event: StoredEvent): boolean {
+  return transformer.handles.some((pattern) => coversType(pattern, event.type));
+}
+
+export interface JobLimits {
+  /** Bound on connect, send and answer of one attempt. */
+  requestTimeoutMs: number;
+  /** How much of an answer's body is read. */
+  responseBytesMax: number;
+  /** For webhooks that schedule replies from the answer. */
+  scheduleResponseBytesMax: number;
+}
+
+export function buildJob(
+  claimed: ClaimedDelivery,
+  event: StoredEvent | null,
+  history: History | null,
+  target: WebhookTarget,
+  transformer: TransformerFacts,
+  limits: JobLimits,
+  now: Date,
+): DeliveryJob {
+  return {
+    deliveryId: claimed.id,
+    webhookId: claimed.webhookId,
+    attemptNumber: claimed.attemptNumber,
+    url: target.url,
+    headers: target.headers,
+    secrets: target.secrets
+      .filter(({ expiresAt }) => expiresAt === null || expiresAt > now)
+      .map(({ secret }) => secret),
+    scheme: transformer.signature,
+    payload: claimed.payload
+      ? { kind: "made", ...claimed.payload }
+      : {
+          kind: "transform",
+          task: {
+            transformer: target.transformer,
+            options: target.transformerOptions ?? {},
+            event: jobEvent(event!),
+            conversation: event!.conversation && jobConversation(event!.conversation, history),
+            mediaUrl: null,
+          },
+        },
+    timeoutMs: limits.requestTimeoutMs,
+    responseBytesMax: target.scheduleActivity ? limits.scheduleResponseBytesMax : limits.responseBytesMax,
+  };
+}
+
+function jobEvent(event: StoredEvent) {
+  return {
+    id: event.id,
+    type: event.type,
+    itemJson: event.itemJson,
+    occurredAtMs: event.occurredAt?.getTime() ?? null,
+    receivedAtMs: event.receivedAt.getTime(),
+    phoneNumberId: event.phoneNumberId,
+    businessPhone: event.businessPhone,
+    wabaId: event.wabaId,
+    clientRef: event.clientRef,
+    user: event.user,
+  };
+}
+
+function jobConversation(snapshot: ConversationSnapshot, history: History | null): JobConversation {
+  return {
+    userId: snapshot.userId,
+    phone: snapshot.phone,
+    bsuid: snapshot.bsuid,
+    name: snapshot.name,
+    note: snapshot.note,
+    noteAutomation: snapshot.noteAutomation,
+    labels: snapshot.labels,
+    messages: history?.messages.map(jobMessage) ?? [],
+    lastUserMessage: history?.lastUserMessage ? jobMessage(history.lastUserMessage) : null,
+    lastBotMessage: history?.lastBotMessage ? jobMessage(history.lastBotMessage) : null,
+  };
+}
+
+function jobMessage(message: HistoryMessage): JobMessage {
+  return {
+    sender: message.sender,
+    content: message.content,
+    contentType: message.contentType,
+    sentAtMs: message.sentAt.getTime(),
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * Takes reports of ended attempts, asks `domain/delivery.ts` what follows, and saves attempts and states together in
+ * batches. While the database is away the reports wait here; the rescuer keeps their leases alive.
+ */
+
+import type { Logger } from "pino";
+import type { Clock } from "../clock.ts";
+import type { AttemptReport } from "../domain/attempt-report.ts";
+import { type Settlement, settleAttempt } from "../domain/delivery.ts";
+import type { ClaimedDelivery, SettledAttempt } from "../store/deliveries.ts";
+import { settleAttempts } from "../store/deliveries.ts";
+import { isDataFault } from "../store/faults.ts";
+import type { Database } from "../store/orm.ts";
+
+export interface Recorded {
+  claimed: ClaimedDelivery;
+  settlement: Settlement;
+}
+
+export interface Recorder {
+  record(claimed: ClaimedDelivery, report: AttemptReport, transformer: string | null): void;
+  /** Reports that are not saved yet. */
+  backlogCount(): number;
+  /** Settles when everything reported is saved, or cannot be within `boundMs`. */
+  close(boundMs: number): Promise<void>;
+}
+
+export interface RecorderSettings {
+  retryScheduleMs: readonly number[];
+  /** Reports saved by one statement at most. */
+  recordBatchMax: number;
+  /** Reports that come within this time of the first share its statement. */
+  recordGatherMs: number;
+}
+
+const retryAfterFaultMs = 200;
+
+/** @param onRecorded  gets each delivery once its attempt is saved, or proves not to be savable */
+export function createRecorder(
+  parts: { database: Database; clock: Clock; log: Logger; onRecorded: (recorded: Recorded[]) => void },
+  settings: RecorderSettings,
+): Recorder {
+  const { database, clock, log } = parts;
+  const waiting: (SettledAttempt & { claimed: ClaimedDelivery })[] = [];
+  let savingCount = 0;
+  let running: Promise<void> | null = null;
+  const giveUp = new AbortController();
+
+  async function run(): Promise<void> {
+    await clock.sleep(settings.recordGatherMs);
+    while (waiting.length > 0 && !giveUp.signal.aborted) {
+      const batch = waiting.splice(0, settings.recordBatchMax);
+      savingCount = batch.length;
+      await save(batch);
+      savingCount = 0;
+    }
+    // In the same turn as the look at the queue: what is reported from here on starts a run of its own.
+    running = null;
+  }
+
+  async function save(batch: (SettledAttempt & { claimed: ClaimedDelivery })[]): Promise<void> {
+    while (!giveUp.signal.aborted) {
+      try {
+        const counted = await settleAttempts(database.pool, batch, clock.now());
+        if (counted.size < batch.length) {
+          log.warn({ count: batch.length - counted.size }, "attempts ended after their lease had run out");
+        }
+        return parts.onRecorded(batch);
+      } catch (error) {
+        if (isDataFault(error) && batch.length > 1) {
+          const half = Math.ceil(batch.length / 2);
+          await save(batch.slice(0, half));
+          return await save(batch.slice(half));
+        }
+        log.error({ err: error, count: batch.length }, "attempts could not be recorded");
+        // One report that the database refuses as data: its lease runs out and logs the attempt as lost.
+        if (isDataFault(error)) return parts.onRecorded(batch);
+        await clock.sleep(retryAfterFaultMs, giveUp.signal);
+      }
+    }
+  }
+
+  return {
+    record(claimed, report, transformer) {
+      const settlement = settleAttempt(claimed, report, settings.retryScheduleMs);
+      waiting.push({ claimed, report, settlement, transformer });
+      running ??= run();
+    },
+    backlogCount: () => waiting.length + savingCount,
+    async close(boundMs) {
+      const timer = setTimeout(() => giveUp.abort(), boundMs);
+      while (running) await running;
+      clearTimeout(timer);
+    },
+  };
+}

@@ -1,0 +1,93 @@
+/**
+ * Frees deliveries whose lease ran out: their process died, or the thread that had them. The attempt is logged as
+ * `lost`, and the delivery is due again at once. Leases of deliveries that this process still has in hand (the
+ * database was away, say) are renewed instead.
+ */
+
+import type { Logger } from "pino";
+import type { Clock } from "../clock.ts";
+import { settleLost } from "../domain/delivery.ts";
+import {
+  type BrokenLease,
+  type HeldDelivery,
+  listExpiredLeases,
+  listLeases,
+  loseAttempts,
+  renewLeases,
+} from "../store/deliveries.ts";
+import type { Database } from "../store/orm.ts";
+
+export interface Rescuer {
+  /** Rescues, at once, deliveries whose thread died here; what cannot be rescued now waits for its lease to end. */
+  rescue(held: readonly HeldDelivery[]): void;
+  close(): Promise<void>;
+}
+
+export interface RescuerParts {
+  database: Database;
+  isHolding(delivery: HeldDelivery): boolean;
+  /** Something became due. */
+  wakeDispatcher(): void;
+  clock: Clock;
+  log: Logger;
+}
+
+const batchMax = 500;
+
+export function createRescuer(
+  parts: RescuerParts,
+  settings: { rescueIntervalMs: number; leaseMs: number },
+): Rescuer {
+  const { database, clock, log } = parts;
+  const stop = new AbortController();
+  const running = watch();
+
+  async function watch(): Promise<void> {
+    while (!stop.signal.aborted) {
+      try {
+        while ((await rescueExpired()) === batchMax && !stop.signal.aborted);
+      } catch (error) {
+        log.warn({ err: error }, "leases that ran out could not be freed");
+      }
+      await clock.sleep(settings.rescueIntervalMs, stop.signal);
+    }
+  }
+
+  async function rescueExpired(): Promise<number> {
+    const now = clock.now();
+    const expired = await listExpiredLeases(database.pool, now, batchMax);
+    const { own, broken } = Object.groupBy(expired, (lease) => (parts.isHolding(lease) ? "own" : "broken"));
+    if (own) await renewLeases(database.pool, own, new Date(now.getTime() + settings.leaseMs));
+    if (broken) await lose(broken, now);
+    return expired.length;
+  }
+
+  async function lose(leases: readonly BrokenLease[], now: Date): Promise<void> {
+    if (leases.length === 0) return;
+    const count = await loseAttempts(
+      database.pool,
+      leases.map((lease) => ({
+        lease,
+        settlement: settleLost(lease.isResend, lease.lostInARow + 1, now),
+        startedAt: new Date(lease.leasedUntil.getTime() - settings.leaseMs),
+      })),
+      now,
+    );
+    if (count === 0) return;
+    log.warn({ count }, "attempts were lost; their deliveries are due again");
+    parts.wakeDispatcher();
+  }
+
+  return {
+    rescue(held) {
+      if (held.length === 0) return;
+      listLeases(database.pool, held)
+        .then((leases) => lose(leases, clock.now()))
+        .catch((error: unknown) => log.warn({ err: error }, "lost attempts wait for their leases to end"));
+    },
+    async close() {
+      stop.abort();
+      await running;
+    },
+  };
+}

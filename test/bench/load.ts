@@ -1,0 +1,113 @@
+/**
+ * Process that posts prepared requests to the gateway or the relay: as fast as they are answered, over a number of
+ * connections, or at a fixed rate. Driven by messages of `bench.ts`.
+ */
+
+import net from "node:net";
+import { makeRequests, nowMs } from "./bodies.ts";
+
+export type LoadOrder =
+  | { kind: "prepare"; port: number; first: number; count: number }
+  | { kind: "run"; connections: number; ratePerSecond: number | null };
+
+export type LoadReply =
+  | { kind: "prepared" }
+  /** Per message: when its first byte was written and when its 200 was read (`nowMs`). */
+  | { kind: "done"; sentAtMs: Float64Array; acceptedAtMs: Float64Array; refusedCount: number };
+
+let port = 0;
+let requests: Buffer[] = [];
+
+process.on("message", (order: LoadOrder) => {
+  if (order.kind === "prepare") {
+    port = order.port;
+    requests = makeRequests(`127.0.0.1:${port}`, order.first, order.count);
+    send({ kind: "prepared" });
+  } else {
+    run(order).then(send, (error: unknown) => {
+      process.stderr.write(`load: ${error}\n`);
+      process.exit(1);
+    });
+  }
+});
+
+function send(reply: LoadReply): void {
+  process.send!(reply);
+}
+
+async function run(order: Extract<LoadOrder, { kind: "run" }>): Promise<LoadReply> {
+  const sentAtMs = new Float64Array(requests.length);
+  const acceptedAtMs = new Float64Array(requests.length);
+  let next = 0;
+  let doneCount = 0;
+  let refusedCount = 0;
+  const idle: Connection[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+
+  const takeNext = (connection: Connection) => {
+    const isPaced = order.ratePerSecond !== null;
+    if (isPaced || next >= requests.length) idle.push(connection);
+    else post(connection);
+  };
+  const post = (connection: Connection) => {
+    const index = next++;
+    sentAtMs[index] = nowMs();
+    connection.post(requests[index]!, (status) => {
+      acceptedAtMs[index] = nowMs();
+      if (status !== 200) refusedCount++;
+      doneCount++;
+      if (doneCount === requests.length) resolve();
+      takeNext(connection);
+    });
+  };
+
+  const connections = await Promise.all(Array.from({ length: order.connections }, () => connect(port)));
+  const startMs = nowMs();
+  for (const connection of connections) takeNext(connection);
+  if (order.ratePerSecond !== null) {
+    const timer = setInterval(() => {
+      const dueCount = Math.floor(((nowMs() - startMs) / 1_000) * order.ratePerSecond!);
+      while (next < Math.min(dueCount, requests.length) && idle.length > 0) post(idle.pop()!);
+      if (next >= requests.length) clearInterval(timer);
+    }, 1);
+  }
+  await promise;
+  for (const connection of connections) connection.close();
+  return { kind: "done", sentAtMs, acceptedAtMs, refusedCount };
+}
+
+interface Connection {
+  post(request: Buffer, onAnswer: (status: number) => void): void;
+  close(): void;
+}
+
+/** One request at a time; answers are short and are read whole. */
+async function connect(toPort: number): Promise<Connection> {
+  const socket = net.connect({ host: "127.0.0.1", port: toPort, noDelay: true });
+  await new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("error", reject);
+  });
+  let waiting: ((status: number) => void) | null = null;
+  let read = "";
+  socket.setEncoding("latin1");
+  socket.on("data", (chunk: string) => {
+    read += chunk;
+    const headEnd = read.indexOf("\r\n\r\n");
+    if (headEnd === -1) return;
+    const length = Number(/content-length: *(\d+)/i.exec(read)?.[1] ?? 0);
+    if (read.length < headEnd + 4 + length) return;
+    const status = Number(read.slice(9, 12));
+    read = "";
+    const answered = waiting;
+    waiting = null;
+    answered?.(status);
+  });
+  return {
+    post(request, onAnswer) {
+      waiting = onAnswer;
+      socket.write(request);
+    },
+    close: () => socket.destroy(),
+  };
+}
