@@ -1,0 +1,71 @@
+/** The only map from our errors to Connect's. Whatever is no GatewayError is our fault: logged once, told to nobody. */
+
+import type { DescMessage } from "@bufbuild/protobuf";
+import { InvalidPathError, type Path, parsePath } from "@bufbuild/protobuf/reflect";
+import { Violation, violationsToProto } from "@bufbuild/protovalidate";
+import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import { GatewayError, type GatewayErrorKind } from "../domain/errors.ts";
+import { isDatabaseOutage } from "../store/outage.ts";
+
+const codeByKind = {
+  invalid_input: Code.InvalidArgument,
+  not_found: Code.NotFound,
+  already_exists: Code.AlreadyExists,
+  wrong_state: Code.FailedPrecondition,
+  unauthenticated: Code.Unauthenticated,
+  forbidden: Code.PermissionDenied,
+  over_limit: Code.ResourceExhausted,
+  unavailable: Code.Unavailable,
+} satisfies Record<GatewayErrorKind, Code>;
+
+/** Gives every error of a handler its code. Has to be the outermost interceptor. */
+export function createErrorInterceptor(log: Logger): Interceptor {
+  return (next) => async (request) => {
+    try {
+      return await next(request);
+    } catch (error) {
+      throw toConnectError(error, request.method.input, log.child({ rpc: request.method.name }));
+    }
+  };
+}
+
+/**
+ * @param input  the request's type: a field at fault is told as a `buf.validate.Violations` detail on it
+ */
+export function toConnectError(error: unknown, input: DescMessage, log: Logger): ConnectError {
+  if (error instanceof ConnectError) return error;
+  if (error instanceof GatewayError) return describe(error, input);
+  if (isDatabaseOutage(error)) {
+    log.warn({ err: error }, "a call found the database away");
+    return new ConnectError("the database is not available, try again", Code.Unavailable);
+  }
+  log.error({ err: error }, "a call failed");
+  return new ConnectError("something went wrong in the gateway; its log says what", Code.Internal);
+}
+
+function describe(error: GatewayError, input: DescMessage): ConnectError {
+  const headers = error.kind === "unauthenticated" ? { "WWW-Authenticate": "Bearer" } : undefined;
+  const connectError = new ConnectError(error.message, codeByKind[error.kind], headers);
+  const path = error.kind === "invalid_input" ? findPath(input, error.field) : null;
+  if (path !== null) {
+    const message = error.message.replace(`${error.field}: `, "");
+    const [value, desc] = violationsToProto([new Violation(message, ruleId, path, [], false)]);
+    connectError.details.push({ desc, value });
+  }
+  return connectError;
+}
+
+/** Null for a field that the request does not have: the message alone has to do then. */
+function findPath(input: DescMessage, field: string | undefined): Path | null {
+  if (field === undefined) return null;
+  try {
+    return parsePath(input, field);
+  } catch (error) {
+    if (error instanceof InvalidPathError) return null;
+    throw error;
+  }
+}
+
+/** For rules that depend on more than the request; those in the proto files have ids of their own. */
+const ruleId = "posthorn";

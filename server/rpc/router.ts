@@ -1,0 +1,80 @@
+/** All services behind one handler for Connect, gRPC and gRPC-Web, over HTTP/1.1 and HTTP/2. */
+
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { createValidateInterceptor } from "@connectrpc/validate";
+import type { Logger } from "pino";
+import { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
+import { EventService } from "../../gen/posthorn/v1/event_service_pb.ts";
+import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
+import { optionFormats } from "../../plugins/transformer.ts";
+import { createOptionsCheck } from "../domain/transformer-options.ts";
+import type { RuleContext } from "../domain/webhook-rules.ts";
+import { type AuthParts, createGate } from "./auth.ts";
+import { createDeliveryService, type DeliveryServiceParts } from "./delivery-service.ts";
+import { createErrorInterceptor, toConnectError } from "./errors.ts";
+import { createEventService, type EventServiceParts } from "./event-service.ts";
+import { createWebhookService, type WebhookServiceParts } from "./webhook-service.ts";
+
+export interface RpcParts
+  extends AuthParts,
+    DeliveryServiceParts,
+    EventServiceParts,
+    Omit<WebhookServiceParts, "rules">,
+    Pick<RuleContext, "mode" | "transformers"> {
+  log: Logger;
+  /** Answers paths that are no rpc's. */
+  fallback?: RpcHandler;
+  /** Aborts the signals of all calls in progress. */
+  shutdownSignal?: AbortSignal;
+}
+
+export type RpcHandler = ReturnType<typeof connectNodeAdapter>;
+
+const requestBytesMax = 4 * 1024 * 1024;
+const timeoutMaxMs = 30_000;
+
+export function createRpcHandler(parts: RpcParts): RpcHandler {
+  return connectNodeAdapter({
+    routes: addServices(parts),
+    requestGate: guard(parts),
+    // The first one is the outermost: it sees what the rules and the handlers throw.
+    interceptors: [createErrorInterceptor(parts.log), createValidateInterceptor()],
+    readMaxBytes: requestBytesMax,
+    maxTimeoutMs: timeoutMaxMs,
+    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false },
+    ...(parts.fallback && { fallback: parts.fallback }),
+    ...(parts.shutdownSignal && { shutdownSignal: parts.shutdownSignal }),
+  });
+}
+
+/** The services that this gateway has, with what each needs. */
+export function addServices(parts: RpcParts): (router: ConnectRouter) => void {
+  const rules: RuleContext = {
+    mode: parts.mode,
+    transformers: parts.transformers,
+    findOptionsFault: createOptionsCheck(optionFormats),
+  };
+  return (router) => {
+    router.service(WebhookService, createWebhookService({ ...parts, rules }));
+    router.service(DeliveryService, createDeliveryService(parts));
+    router.service(EventService, createEventService(parts));
+  };
+}
+
+function guard(parts: RpcParts): (context: HandlerContext) => void {
+  const admit = createGate(parts);
+  return (context) => {
+    // Set before anything can fail: a cache may keep some errors too.
+    if (context.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
+      context.responseHeader.set("Cache-Control", "private, no-store");
+      context.responseHeader.set("Vary", "Authorization");
+    }
+    try {
+      admit(context);
+    } catch (error) {
+      throw toConnectError(error, context.method.input, parts.log);
+    }
+  };
+}

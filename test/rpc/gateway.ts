@@ -1,0 +1,212 @@
+/** The services on real ports, over a real database, with the real publisher; only the sending of deliveries is left out. */
+
+import { hash, randomFillSync } from "node:crypto";
+import { createServer as createHttpServer } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { fromBinary } from "@bufbuild/protobuf";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import pino from "pino";
+import { builtinTransformers } from "../../plugins/builtin.ts";
+import type { Transformer } from "../../plugins/transformer.ts";
+import { createPublisher } from "../../server/delivery/publish.ts";
+import { createIdSource } from "../../server/domain/ids.ts";
+import { createRpcHandler } from "../../server/rpc/router.ts";
+import { changeConfiguration } from "../../server/store/configuration.ts";
+import { retryDelivery } from "../../server/store/deliveries.ts";
+import { openDirectory } from "../../server/store/directory.ts";
+import { openDatabase } from "../../server/store/orm.ts";
+import { createPartitions } from "../../server/store/partitions.ts";
+import { createSealer } from "../../server/store/sealer.ts";
+import { splitBody } from "../../server/whatsapp/envelope.ts";
+import { openTestDatabase } from "../helpers/database.ts";
+
+export const operatorKey = "phk_operator";
+export const nextOperatorKey = "phk_operator_next";
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look at whatever JSON came
+  body: any;
+  text: string;
+}
+
+export type RpcGateway = Awaited<ReturnType<typeof openRpcGateway>>;
+
+/** `tenants` beside `default`; `transformers` beside those that come with the gateway. */
+export async function openRpcGateway(
+  options: { mode?: "production" | "development"; tenants?: string[]; transformers?: Transformer[] } = {},
+) {
+  const testDatabase = await openTestDatabase();
+  const database = await openDatabase(testDatabase.url, { onConnectionError: () => undefined });
+  const sealer = createSealer([new Uint8Array(32).fill(7)]);
+  const clock = { at: new Date("2026-03-05T12:00:00.123Z") };
+  const systemClock = { now: () => new Date(clock.at), sleep: () => Promise.resolve() };
+  const logged: Record<string, unknown>[] = [];
+  const log = pino({ level: "info" }, { write: (line: string) => logged.push(JSON.parse(line)) });
+  const directory = await openDirectory(database, testDatabase.url, sealer, log);
+  const tenantIds: Record<string, number> = { default: 1 };
+  for (const name of options.tenants ?? []) {
+    await changeConfiguration(database, async (em, version) => {
+      const rows = await em.execute<{ id: number }[]>(
+        "INSERT INTO tenant (name, version, created_at) VALUES (?, ?, now()) RETURNING id",
+        [name, version],
+      );
+      tenantIds[name] = rows[0]!.id;
+    });
+  }
+  await directory.announce();
+  const transformers = new Map<string, Transformer>(
+    [...builtinTransformers, ...(options.transformers ?? [])].map((one) => [one.name, one]),
+  );
+  const partitions = createPartitions(database.pool);
+  const ids = createIdSource(
+    () => clock.at.getTime(),
+    (bytes) => randomFillSync(bytes),
+  );
+  const publisher = createPublisher(
+    {
+      database,
+      directory,
+      partitions,
+      handover: {
+        reserve: () => false,
+        release: () => undefined,
+        start: () => undefined,
+        waitForRoom: async () => undefined,
+      },
+      handlesOf: (name) => transformers.get(name)?.handles,
+      ids,
+      clock: systemClock,
+      log,
+    },
+    { autoClients: true, leaseMs: 30_000, batchEventsMax: 500, queueEventsMax: 10_000 },
+  );
+  const wakeUps = { count: 0 };
+  const announce = { run: () => directory.announce() };
+  const shutdown = new AbortController();
+  const handler = createRpcHandler({
+    database,
+    sealer,
+    clock: systemClock,
+    log,
+    mode: options.mode ?? "development",
+    operatorKeyDigests: [operatorKey, nextOperatorKey].map((key) => hash("sha256", key, "buffer")),
+    tenantIdByName: (name) => directory.current.tenantIds.get(name),
+    transformers,
+    publisher,
+    splitBody,
+    configurationChanged: () => announce.run(),
+    wakeDispatcher: () => {
+      wakeUps.count++;
+    },
+    retryDelivery: (tenantId, deliveryId, now) => retryDelivery(database, tenantId, deliveryId, now),
+    shutdownSignal: shutdown.signal,
+  });
+  const http = createHttpServer(handler);
+  const http2 = createHttp2Server(handler);
+  const [url, http2Url] = await Promise.all(
+    [http, http2].map(async (server) => {
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    }),
+  );
+
+  async function read(response: Response): Promise<Answer> {
+    const text = await response.text();
+    const isJson = response.headers.get("Content-Type")?.includes("json");
+    return {
+      status: response.status,
+      headers: response.headers,
+      body: isJson ? JSON.parse(text) : undefined,
+      text,
+    };
+  }
+
+  return {
+    url: url!,
+    http2Url: http2Url!,
+    database,
+    databaseUrl: testDatabase.url,
+    sealer,
+    directory,
+    partitions,
+    ids,
+    clock,
+    logged,
+    wakeUps,
+    /** Tells the configuration's changes; a test may replace `run`. */
+    announce,
+    transformers,
+    tenantIds,
+    /** POST of JSON, as curl would; headers given replace those of the operator. */
+    async call(method: string, body: unknown, headers?: Record<string, string>): Promise<Answer> {
+      const response = await fetch(`${url}/posthorn.v1.${method}`, {
+        method: "POST",
+        headers: {
+          "Content-Type": "application/json",
+          ...(headers ?? { Authorization: `Bearer ${operatorKey}` }),
+        },
+        body: typeof body === "string" ? body : JSON.stringify(body),
+      });
+      return await read(response);
+    },
+    /** GET with the message in the query. */
+    async get(method: string, message: unknown, headers?: Record<string, string>): Promise<Answer> {
+      const query = new URLSearchParams({
+        connect: "v1",
+        encoding: "json",
+        message: JSON.stringify(message),
+      });
+      const response = await fetch(`${url}/posthorn.v1.${method}?${query}`, {
+        headers: headers ?? { Authorization: `Bearer ${operatorKey}` },
+      });
+      return await read(response);
+    },
+    async close() {
+      http2.close();
+      http.closeAllConnections();
+      await new Promise((resolve) => http.close(resolve));
+      await publisher.close();
+      await directory.close();
+      await database.close();
+      await testDatabase.close();
+    },
+  };
+}
+
+export function asTenant(name: string): Record<string, string> {
+  return { Authorization: `Bearer ${operatorKey}`, "Posthorn-Tenant": name };
+}
+
+/** A request that CreateWebhook takes; `undefined` takes a field out. */
+export function aWebhook(changes: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    webhooks: "https://example.com/whatsapp",
+    status: true,
+    incoming: true,
+    schedule_activity: false,
+    waiting_duration: 0,
+    active_signature: false,
+    ...changes,
+  };
+}
+
+/** Paths of the fields that a `buf.validate.Violations` detail names, such as `event_types[0]`. */
+export function fieldsAtFault(answer: Answer): string[] {
+  const details: { type: string; value: string }[] = answer.body.details ?? [];
+  return details
+    .filter((detail) => detail.type === "buf.validate.Violations")
+    .flatMap((detail) => fromBinary(ViolationsSchema, Buffer.from(detail.value, "base64")).violations)
+    .map((violation) =>
+      (violation.field?.elements ?? [])
+        .map((element) => {
+          const { subscript } = element;
+          if (subscript.case === undefined) return element.fieldName;
+          const key = subscript.case === "stringKey" ? JSON.stringify(subscript.value) : subscript.value;
+          return `${element.fieldName}[${key}]`;
+        })
+        .join("."),
+    );
+}
