@@ -12,7 +12,10 @@ import { builtinTransformers } from "../plugins/builtin.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import type { Config } from "./config.ts";
 import { loadKeys } from "./data-dir.ts";
+import { appSecretsOf } from "./delivery/app-secrets.ts";
 import { createDispatcher } from "./delivery/dispatcher.ts";
+import { createLateRouting } from "./delivery/late-routing.ts";
+import { createProbe } from "./delivery/probe.ts";
 import { createPublisher } from "./delivery/publish.ts";
 import { createRecorder } from "./delivery/recorder.ts";
 import { createRescuer } from "./delivery/rescuer.ts";
@@ -21,16 +24,22 @@ import { createListener } from "./http/listener.ts";
 import type { HttpHandler } from "./http/message.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readPemFile } from "./pem-file.ts";
-import { createRpcHandler } from "./rpc/router.ts";
+import { createKeyUsage } from "./rpc/key-usage.ts";
+import { createPlainCalls } from "./rpc/plain-call.ts";
+import { createRpcHandler, type RpcParts } from "./rpc/router.ts";
 import { retryDelivery } from "./store/deliveries.ts";
 import { openDirectory } from "./store/directory.ts";
 import { openEmbeddedPostgres } from "./store/embedded/open.ts";
+import { createHousekeeper } from "./store/housekeeping.ts";
 import { keepMalformed } from "./store/malformed.ts";
 import { type Database, openDatabase } from "./store/orm.ts";
 import { createPartitions } from "./store/partitions.ts";
+import { createRateLimiter } from "./store/rate-limiter.ts";
 import { createSealer } from "./store/sealer.ts";
 import { version } from "./version.ts";
 import { splitBody } from "./whatsapp/envelope.ts";
+import { createGraph } from "./whatsapp/graph.ts";
+import { makeSampleEvent } from "./whatsapp/sample.ts";
 import { describeTransformer } from "./workers/catalog.ts";
 import { createWorkerPool, type WorkerPool } from "./workers/pool.ts";
 
@@ -86,7 +95,10 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     // Attempts travel in a circle: dispatcher, threads, recorder, dispatcher. The callbacks close it; none is called
     // before the dispatcher hands out the first attempt.
     const recorder = closing(
-      createRecorder({ database, clock, log, onRecorded: (ended) => dispatcher.onRecorded(ended) }, config.delivery),
+      createRecorder(
+        { database, clock, log, onRecorded: (ended) => dispatcher.onRecorded(ended) },
+        config.delivery,
+      ),
       (it) => it.close(config.delivery.recordGraceMs),
     );
     const { caPath, threadCount, ...workers } = config.workers;
@@ -94,17 +106,31 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const pool = closing(
       createWorkerPool({
         threads: threadCount,
-        settings: { ...workers, allowedNetworks: [...workers.allowedNetworks], mode: config.mode, caPem, version },
+        settings: {
+          ...workers,
+          allowedNetworks: [...workers.allowedNetworks],
+          mode: config.mode,
+          caPem,
+          version,
+        },
         log,
-        onReports: (reports) => dispatcher.onReports(reports),
-        onLost: (jobs) => rescuer.rescue(dispatcher.onLost(jobs)),
+        onReports: (reports) => dispatcher.onReports(probe.takeReports(reports)),
+        onLost: (jobs) => rescuer.rescue(dispatcher.onLost(probe.takeLost(jobs))),
         ...(options.onBroken && { onBroken: options.onBroken }),
       }),
       (it) => it.close(),
     );
+    const factsOf = (name: string) => catalog.get(name);
+    const probe = closing(
+      createProbe(
+        { directory, run: pool.run, factsOf, sampleEvent: makeSampleEvent, ids, clock },
+        config.delivery,
+      ),
+      (it) => it.close(),
+    );
     const dispatcher = closing(
       createDispatcher(
-        { database, directory, recorder, run: pool.run, factsOf: (name) => catalog.get(name), clock, log },
+        { database, directory, recorder, run: pool.run, factsOf, clock, log },
         config.delivery,
       ),
       (it) => it.close(config.delivery.closeGraceMs),
@@ -133,31 +159,61 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       ),
       (it) => it.close(),
     );
+    const lateRouting = closing(
+      createLateRouting(
+        {
+          database,
+          directory,
+          partitions,
+          handlesOf: (name) => catalog.get(name)?.handles,
+          wakeDispatcher: dispatcher.wake,
+          ids,
+          clock,
+          log,
+        },
+        config.lateRouting,
+      ),
+      (it) => it.close(),
+    );
+    directory.onChange(lateRouting.wake);
     await pool.ready();
 
+    closing(createHousekeeper({ database, clock, log }), (it) => it.close());
+    const keyUsage = closing(createKeyUsage({ database, clock, log }), (it) => it.close());
+    const graph = closing(
+      createGraph({ ...config.graph, caPem, egressProxy: config.workers.egressProxy }),
+      (it) => it.close(),
+    );
     const stopCalls = new AbortController();
-    const rpcHandler = createRpcHandler({
+    const rpcParts: RpcParts = {
       database,
       sealer,
       clock,
       log,
       mode: config.mode,
       operatorKeyDigests: keys.operatorKeys.map((key) => hash("sha256", key, "buffer")),
-      tenantIdByName: (name) => directory.current.tenantIds.get(name),
+      directory: directory.current,
+      rateLimiter: createRateLimiter(database.pool),
+      noteKeyUsed: keyUsage.note,
       transformers,
+      graph,
+      probe,
       publisher,
       splitBody,
       configurationChanged: directory.announce,
       wakeDispatcher: dispatcher.wake,
-      retryDelivery: (tenantId, deliveryId, now) => retryDelivery(database, tenantId, deliveryId, now),
+      retryDelivery: (owner, deliveryId, now) => retryDelivery(database, owner, deliveryId, now),
       shutdownSignal: stopCalls.signal,
-    });
+    };
     const routes = createRoutes(
       {
-        publish: (events) => publisher.publish(events, { tenantId: null }),
+        publish: (events, scope) => publisher.publish(events, scope),
+        hasClientSecrets: () => directory.current.clientsWithSecret.size > 0,
+        findClientSecrets: (ids) => appSecretsOf(directory.current, ids),
         keepMalformed: (body, reason) => keepMalformed(database, body, reason, clock.now()),
         isReady: () => checkReadiness(database, pool),
-        rpcHandler: rpcHandler as HttpHandler,
+        rpcHandler: createRpcHandler(rpcParts) as HttpHandler,
+        createWebhook: createPlainCalls(rpcParts).createWebhook,
         clock,
         log,
       },

@@ -15,9 +15,9 @@ import type { Clock } from "../clock.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
 import {
+  type ClaimedDelivery,
   cancelUnfinished,
   claimDue,
-  type ClaimedDelivery,
   type HeldDelivery,
   listDueWebhooks,
   releaseLeases,
@@ -40,7 +40,7 @@ export interface Dispatcher extends Handover {
   /** To be called once attempts are saved. */
   onRecorded(recorded: readonly Recorded[]): void;
   /** Lets go of deliveries whose thread died; returns what they were. */
-  onLost(keys: readonly { deliveryId: string }[]): HeldDelivery[];
+  onLost(keys: readonly { deliveryId: string; attemptNumber: number }[]): HeldDelivery[];
   /** True if this very attempt is in hand here: waiting, in flight or being recorded. */
   isHolding(delivery: HeldDelivery): boolean;
   /** Stops starting attempts, gives back what waits, and settles when the ones in flight are recorded or time is up. */
@@ -78,6 +78,7 @@ const roomWaitMaxMs = 25;
 export function createDispatcher(parts: DispatcherParts, settings: DispatcherSettings): Dispatcher {
   const { database, directory, clock, log } = parts;
   const lanes = createLanes(settings.inFlightMax);
+  /** By delivery and attempt: one that another process took for lost may still run here beside its successor. */
   const held = new Map<string, Held>();
   let isClosed = false;
   let isPumping = false;
@@ -94,14 +95,14 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
   /** The webhook as it is now, if attempts for it may start. */
   function startable(webhookId: number): { target: WebhookTarget; facts: TransformerFacts } | null {
     const target = directory.current.webhooks.get(webhookId);
-    if (!target?.isEnabled || target.isPaused) return null;
+    if (!target?.isEnabled || target.isPaused || target.fault) return null;
     const facts = parts.factsOf(target.transformer);
     return facts ? { target, facts } : null;
   }
 
   function take(claimed: ClaimedDelivery, event: StoredEvent | null): void {
     const one: Held = { claimed, event, sinceMs: clock.now().getTime(), transformer: null };
-    held.set(claimed.id, one);
+    held.set(keyOf(claimed), one);
     lanes.of(claimed.webhookId).waiting.push(one);
   }
 
@@ -111,7 +112,9 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     isPumping = true;
     setImmediate(() => {
       isPumping = false;
-      if (isClosed || parts.recorder.backlogCount() > settings.recordBacklogMax) return;
+      // A process that may have missed a change of a webhook starts nothing; the keeper wakes it when it has caught up.
+      if (isClosed || !directory.isCurrent()) return;
+      if (parts.recorder.backlogCount() > settings.recordBacklogMax) return;
       const starting: Starting[] = [];
       const refused: Held[] = [];
       for (const lane of lanes.all()) {
@@ -188,9 +191,13 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     }
     const claims = deliveries.map((one) => one.claimed);
     releaseLeases(database.pool, claims, clock.now())
-      .catch((error: unknown) => log.warn({ err: error }, "leases could not be given back; they will run out"))
+      .catch((error: unknown) =>
+        log.warn({ err: error }, "leases could not be given back; they will run out"),
+      )
       .finally(() => {
-        for (const claimed of claims) held.delete(claimed.id);
+        // What was given back may have been claimed again by now, under the same number.
+        for (const one of deliveries)
+          if (held.get(keyOf(one.claimed)) === one) held.delete(keyOf(one.claimed));
         noteProgress();
       });
   }
@@ -225,6 +232,7 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       .catch((error: unknown) => log.warn({ err: error }, "due deliveries could not be claimed"))
       .finally(() => {
         polling = null;
+        pump();
         pollAt(isWoken ? 0 : settings.pollMs);
         noteProgress();
       });
@@ -233,7 +241,8 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
   async function claimAll(): Promise<void> {
     const now = clock.now();
     const waiting = await listDueWebhooks(database.pool);
-    if (waiting.some(({ webhookId }) => !directory.current.webhooks.has(webhookId))) await directory.refresh();
+    if (waiting.some(({ webhookId }) => !directory.current.webhooks.has(webhookId)))
+      await directory.refresh();
     const asked: { webhookId: number; room: number }[] = [];
     let nextDueMs = Number.POSITIVE_INFINITY;
     for (const { webhookId, dueAt } of waiting) {
@@ -265,8 +274,14 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     const leasedUntil = new Date(now.getTime() + settings.leaseMs);
     const claimed = await claimDue(database.pool, asked, now, leasedUntil);
     const wanted = claimed.deliveries.filter((one) => !one.payload);
-    const events = await readEvents(database.pool, wanted);
-    if (claimed.configurationVersion > directory.current.version) await directory.refresh();
+    let events: Map<string, StoredEvent>;
+    try {
+      events = await readEvents(database.pool, wanted);
+      if (claimed.configurationVersion > directory.current.version) await directory.refresh();
+    } catch (error) {
+      await releaseLeases(database.pool, claimed.deliveries, clock.now());
+      throw error;
+    }
     for (const one of claimed.deliveries) {
       const event = events.get(one.eventId) ?? null;
       if (!one.payload && !event) {
@@ -328,14 +343,14 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
         lanes.of(claimed.webhookId).reservedCount -= 1;
         take(claimed, event);
       }
-      if (isClosed) giveBack(deliveries.map(({ claimed }) => held.get(claimed.id)!));
+      if (isClosed) giveBack(deliveries.map(({ claimed }) => held.get(keyOf(claimed))!));
       else pump();
     },
     onReports(reports) {
       const touched = new Set<Lane>();
       for (const report of reports) {
-        const one = held.get(report.deliveryId);
-        if (one?.claimed.attemptNumber !== report.attemptNumber) continue;
+        const one = held.get(keyOf({ id: report.deliveryId, attemptNumber: report.attemptNumber }));
+        if (!one) continue;
         finish(one, report);
         touched.add(lanes.of(report.webhookId));
       }
@@ -345,25 +360,27 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     },
     onRecorded(recorded) {
       for (const { claimed, settlement } of recorded) {
-        held.delete(claimed.id);
-        if (settlement.state === "pending") pollAt(Math.max(0, settlement.dueAt.getTime() - clock.now().getTime()));
+        held.delete(keyOf(claimed));
+        if (settlement.state === "pending")
+          pollAt(Math.max(0, settlement.dueAt.getTime() - clock.now().getTime()));
       }
       noteProgress();
       pump();
     },
     onLost(keys) {
       const lost: HeldDelivery[] = [];
-      for (const { deliveryId } of keys) {
-        const one = held.get(deliveryId);
+      for (const { deliveryId, attemptNumber } of keys) {
+        const key = keyOf({ id: deliveryId, attemptNumber });
+        const one = held.get(key);
         if (!one) continue;
-        held.delete(deliveryId);
+        held.delete(key);
         lanes.noteEnded(lanes.of(one.claimed.webhookId), null);
         lost.push(one.claimed);
       }
       noteProgress();
       return lost;
     },
-    isHolding: ({ id, attemptNumber }) => held.get(id)?.claimed.attemptNumber === attemptNumber,
+    isHolding: (delivery) => held.has(keyOf(delivery)),
     async close(boundMs) {
       isClosed = true;
       clearTimeout(nextPoll?.timer);
@@ -379,6 +396,10 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       }
     },
   };
+}
+
+function keyOf({ id, attemptNumber }: Pick<HeldDelivery, "id" | "attemptNumber">): string {
+  return `${id}/${attemptNumber}`;
 }
 
 interface Starting {

@@ -52,7 +52,7 @@ const heldMax = 2_000;
 /** What is taken for the duration of attempts before one has ended. */
 const unknownAverageMs = 250;
 
-/** @param capacity  attempts in flight of all lanes together */
+/** @param capacity  attempts in flight of all lanes together; each lane may have one more when it is used up */
 export function createLanes(capacity: number): Lanes {
   const lanes = new Map<number, Lane>();
   let inFlightTotal = 0;
@@ -81,13 +81,11 @@ export function createLanes(capacity: number): Lanes {
       return Math.max(0, quota - lane.waiting.length - lane.inFlightCount - lane.reservedCount);
     },
     startableCount(lane, target) {
-      // A lane gets at most half of what is still free: however many endpoints hang, there is always room for one more.
-      const share = Math.max(1, Math.floor((capacity - inFlightTotal) / 2));
-      const free = capacity - inFlightTotal;
-      return Math.max(
-        0,
-        Math.min(lane.waiting.length, target.maxInFlight - lane.inFlightCount, share, free),
-      );
+      // At most half of what is still free, so that there is something left for others; and one place for a lane that
+      // has none, even beyond the capacity: however many endpoints hang, they never keep another one waiting.
+      const share = Math.floor((capacity - inFlightTotal) / 2);
+      const places = lane.inFlightCount === 0 ? Math.max(1, share) : share;
+      return Math.max(0, Math.min(lane.waiting.length, target.maxInFlight - lane.inFlightCount, places));
     },
     noteStarted(lane, count) {
       lane.inFlightCount += count;

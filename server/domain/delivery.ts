@@ -35,7 +35,8 @@ export type GivenUpReason =
   | "lost_repeatedly"
   | "expired"
   | "webhook_disabled"
-  | "webhook_deleted";
+  | "webhook_deleted"
+  | "client_deleted";
 
 /** After this many attempts lost in a row a delivery is given up: it may be what kills the threads. */
 export const lostInARowMax = 5;

@@ -40,6 +40,8 @@ export interface WebhookTarget extends Webhook {
   secrets: { secret: string; expiresAt: Date | null }[];
   /** Extra request headers, values in clear. */
   headers: Record<string, string>;
+  /** Why nothing can be sent to it for now, though it is on; null when all is well. */
+  fault: string | null;
 }
 
 /**

@@ -228,7 +228,11 @@ function applyNames(book: Book, contact: ContactRow, asked: ContactAsked): boole
   return isChanged;
 }
 
-async function insertContacts(client: pg.ClientBase, rows: readonly ContactRow[], now: Date): Promise<number> {
+async function insertContacts(
+  client: pg.ClientBase,
+  rows: readonly ContactRow[],
+  now: Date,
+): Promise<number> {
   const inserted = await client.query({
     name: "insert-contacts",
     text: `INSERT INTO contact (id, client_id, phone, bsuid, profile_name, created_at, updated_at)

@@ -8,8 +8,8 @@ import type pg from "pg";
 import type { Attempt, AttemptOutcome, ErrorKind } from "../domain/attempt.ts";
 import type { DeliveryState, GivenUpReason } from "../domain/delivery.ts";
 import { GatewayError } from "../domain/errors.ts";
-import { timeOfId } from "../domain/ids.ts";
-import { idRange } from "./deliveries.ts";
+import { firstIdAt, timeOfId } from "../domain/ids.ts";
+import type { Owner } from "./access.ts";
 import type { Database } from "./orm.ts";
 
 export interface LoggedDelivery {
@@ -41,7 +41,7 @@ export interface DeliveryDetails {
 }
 
 export interface DeliveryFilter {
-  /** Null = every webhook of the tenant, deleted ones included. */
+  /** Null = every webhook of the owner, deleted ones included. */
   webhookId: number | null;
   /** Empty = any. */
   states: readonly DeliveryState[];
@@ -56,15 +56,15 @@ const attemptCountMax = 500;
 const searchTimeoutDefaultMs = 10_000;
 
 /**
- * Deliveries of a tenant, newest first; `[]` if none match.
+ * Deliveries of an owner, newest first; `[]` if none match.
  *
  * @param page.limit     how many at most
  * @param page.beforeId  only those made before this one; null = from the newest
- * @throws GatewayError `not_found` if the webhook is not the tenant's, `over_limit` if the search takes too long
+ * @throws GatewayError `not_found` if the webhook is not the owner's, `over_limit` if the search takes too long
  */
 export async function listDeliveries(
   database: Database,
-  tenantId: number,
+  owner: Owner,
   filter: DeliveryFilter,
   page: { limit: number; beforeId: string | null },
   searchTimeoutMs = searchTimeoutDefaultMs,
@@ -72,7 +72,7 @@ export async function listDeliveries(
   const { fromId, toId } = idRange(filter.since, filter.until);
   const endId = page.beforeId !== null && page.beforeId < toId ? page.beforeId : toId;
   return await reading(database, searchTimeoutMs, async (client) => {
-    const webhookIds = await listWebhookIds(client, tenantId, filter.webhookId);
+    const webhookIds = await listWebhookIds(client, owner, filter.webhookId);
     const found = await client.query<DeliveryColumns>(listText, [
       webhookIds,
       fromId,
@@ -85,14 +85,10 @@ export async function listDeliveries(
   });
 }
 
-/** @throws GatewayError `not_found` if the tenant has no such delivery, or it is gone from the log */
-export async function getDelivery(
-  database: Database,
-  tenantId: number,
-  id: string,
-): Promise<DeliveryDetails> {
+/** @throws GatewayError `not_found` if the owner has no such delivery, or it is gone from the log */
+export async function getDelivery(database: Database, owner: Owner, id: string): Promise<DeliveryDetails> {
   return await reading(database, searchTimeoutDefaultMs, async (client) => {
-    const webhookIds = await listWebhookIds(client, tenantId, null);
+    const webhookIds = await listWebhookIds(client, owner, null);
     const found = await client.query<DeliveryColumns & { content_type: string | null; body: Buffer | null }>(
       `SELECT ${deliveryColumns}, content_type, body FROM delivery WHERE webhook_id = ANY($1::int[]) AND id = $2`,
       [webhookIds, id],
@@ -161,12 +157,13 @@ interface AttemptColumns {
 /** Deleted webhooks count: their log is still there. */
 async function listWebhookIds(
   client: pg.PoolClient,
-  tenantId: number,
+  owner: Owner,
   webhookId: number | null,
 ): Promise<number[]> {
   const found = await client.query<{ id: number }>(
-    "SELECT id FROM webhook WHERE tenant_id = $1 AND ($2::int IS NULL OR id = $2)",
-    [tenantId, webhookId],
+    `SELECT id FROM webhook
+     WHERE tenant_id = $1 AND ($2::int IS NULL OR client_id = $2) AND ($3::int IS NULL OR id = $3)`,
+    [owner.tenantId, owner.clientId, webhookId],
   );
   if (webhookId !== null && found.rows.length === 0) {
     throw new GatewayError("not_found", `webhook ${webhookId} does not exist`, { field: "webhook_id" });
@@ -250,4 +247,12 @@ function toAttempt(row: AttemptColumns): Attempt {
 
 function toDate(unixMs: number | null): Date | null {
   return unixMs === null ? null : new Date(Math.round(unixMs));
+}
+
+/** The time a delivery was made, as bounds of its id. */
+function idRange(from: Date | null, to: Date | null): { fromId: string; toId: string } {
+  return {
+    fromId: firstIdAt(from?.getTime() ?? 0),
+    toId: to ? firstIdAt(to.getTime()) : "ffffffff-ffff-ffff-ffff-ffffffffffff",
+  };
 }

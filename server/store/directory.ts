@@ -1,23 +1,28 @@
 /**
- * Keeps this process's Directory near the truth: loaded at start, refreshed when another process says that something
- * changed, and every few seconds in case that word was lost. Publishing does not rely on it: see `configuration.ts`.
+ * Keeps this process's Directory near the truth: loaded at start, and refreshed when another process says that something
+ * changed. That word may be lost, so the version is compared often enough that a revoked key is dead within a second.
+ * Each look tells the others how far this process has got, and a change waits for them (`followers.ts`): when it has
+ * returned, no process starts an attempt by what was before. Publishing does not rely on it: see `configuration.ts`.
  */
 
-import type { Logger } from "pino";
 import pg from "pg";
+import type { Logger } from "pino";
 import { type Directory, emptyDirectory, refreshDirectory } from "./configuration.ts";
+import { createFollower } from "./followers.ts";
 import type { Database } from "./orm.ts";
 import type { Sealer } from "./sealer.ts";
 
 const channel = "posthorn_configuration";
-const refreshEveryMs = 5_000;
+const compareEveryMs = 500;
 const reconnectAfterMs = 1_000;
 
 export interface DirectoryKeeper {
   readonly current: Directory;
   /** Brings it up to date now, on a connection of its own or the given one. */
   refresh(client?: pg.ClientBase): Promise<void>;
-  /** To be called after a change of configuration: refreshes here and tells the other processes. */
+  /** False when this process may have missed a change: it must not start an attempt then. */
+  isCurrent(): boolean;
+  /** To be called after a change of configuration: refreshes here, tells the other processes and waits for them. */
   announce(): Promise<void>;
   /** `listener` is called after each refresh that brought a new version. */
   onChange(listener: () => void): void;
@@ -31,6 +36,7 @@ export async function openDirectory(
   log: Logger,
 ): Promise<DirectoryKeeper> {
   const current = emptyDirectory();
+  const follower = createFollower(database.pool);
   const listeners: (() => void)[] = [];
   let isClosed = false;
   let listener: pg.Client | null = null;
@@ -47,12 +53,35 @@ export async function openDirectory(
         own.release();
       }
     }
+    for (const fault of current.faults.splice(0)) log.error(fault);
     if (current.version !== before) for (const listener of listeners) listener();
   }
 
-  const refreshQuietly = () => {
-    refresh().catch((error: unknown) => log.warn({ err: error }, "configuration could not be refreshed"));
-  };
+  /** Tells how far this process has got, as often as there is something new to tell. */
+  async function catchUp(): Promise<void> {
+    while ((await follower.beat(current.version)) !== current.version && !isClosed) await refresh();
+  }
+
+  let isComparing = false;
+  let isAskedAgain = false;
+  let isAway = false;
+  async function compare(): Promise<void> {
+    isAskedAgain = isComparing;
+    if (isComparing) return;
+    isComparing = true;
+    try {
+      await catchUp();
+      if (isAway) for (const listener of listeners) listener();
+      isAway = false;
+    } catch (error) {
+      // Once for each time that the database is away: the next look is soon.
+      if (!isAway && !isClosed) log.warn({ err: error }, "configuration could not be refreshed");
+      isAway = true;
+    } finally {
+      isComparing = false;
+      if (isAskedAgain) void compare();
+    }
+  }
 
   async function listen(): Promise<void> {
     const client = new pg.Client({
@@ -67,7 +96,7 @@ export async function openDirectory(
       listener = null;
       reconnect();
     });
-    client.on("notification", refreshQuietly);
+    client.on("notification", compare);
     try {
       await client.connect();
       await client.query(`LISTEN ${channel}`);
@@ -82,20 +111,25 @@ export async function openDirectory(
   function reconnect(): void {
     reconnectTimer = setTimeout(() => {
       if (isClosed) return;
-      listen().then(refreshQuietly, reconnect);
+      listen().then(compare, reconnect);
     }, reconnectAfterMs);
   }
 
-  await refresh();
+  // On the list, then listening, then up to date: whoever changes something from here on waits for this process.
+  await follower.beat(current.version);
   await listen();
-  const timer = setInterval(refreshQuietly, refreshEveryMs);
+  await catchUp();
+  const timer = setInterval(compare, compareEveryMs);
 
   return {
     current,
     refresh,
+    isCurrent: follower.isCurrent,
     async announce() {
       await refresh();
+      const { version } = current;
       await database.pool.query(`NOTIFY ${channel}`);
+      await follower.waitForOthers(version);
     },
     onChange: (added) => {
       listeners.push(added);
@@ -105,6 +139,7 @@ export async function openDirectory(
       clearInterval(timer);
       clearTimeout(reconnectTimer);
       await listener?.end();
+      await follower.leave();
     },
   };
 }

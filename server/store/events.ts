@@ -1,7 +1,7 @@
 /** Events as a transformer will see them: what `publish` hands over at once, and what a later claim reads back. */
 
 import type pg from "pg";
-import type { ContentType, WhatsAppUser } from "../domain/event.ts";
+import type { ContentType, ConversationEntry, Revision, WhatsAppUser } from "../domain/event.ts";
 import { plainArray } from "./arrays.ts";
 
 /** The contact as it stood when the event was committed; the messages are read by `sequence`. */
@@ -26,6 +26,12 @@ export interface StoredDetails {
   businessPhone: string | null;
   user: WhatsAppUser | null;
   conversation: Omit<ConversationSnapshot, "conversationId" | "sequence"> | null;
+  /** Of an event that is nobody's yet, what routing it later needs. */
+  unrouted?: {
+    entry: ConversationEntry | null;
+    revision: Revision | null;
+    dedup: { hash: string; placedMs: number | null };
+  };
 }
 
 export interface StoredEvent {
@@ -79,10 +85,7 @@ export async function readEvents(
     name: "read-events",
     text: `SELECT e.* FROM unnest($1::int[], $2::uuid[]) AS u(tenant_id, id)
       JOIN event e ON e.tenant_id = u.tenant_id AND e.id = u.id`,
-    values: [
-      plainArray(asked.map((one) => one.tenantId)),
-      plainArray(asked.map((one) => one.eventId)),
-    ],
+    values: [plainArray(asked.map((one) => one.tenantId)), plainArray(asked.map((one) => one.eventId))],
   });
   return new Map(found.rows.map((row) => [row.id, toEvent(row)]));
 }

@@ -9,17 +9,28 @@ export function isDataFault(error: unknown): boolean {
 /** Two transactions were in each other's way: trying again is likely to succeed. */
 export function isRepeatable(error: unknown): boolean {
   const code = sqlState(error);
-  return code === "40001" || code === "40P01" || code === "23505";
+  if (code === "40001" || code === "40P01" || code === "23505") return true;
+  // A duplicate key was on its way to the default partition while its day got a partition of its own.
+  return code === "23514" && (error as { table?: unknown }).table === "dedup_key_default";
 }
 
-/** PostgreSQL is away, starting, stopping or out of resources: wait, then try again. */
-export function isConnectionFault(error: unknown): boolean {
-  const code = sqlState(error);
-  return code === null || code.startsWith("08") || code.startsWith("53") || code.startsWith("57");
+const networkCodes = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTFOUND", "EAI_AGAIN"]);
+/** What pg says when a connection breaks or none comes; such errors carry no code. */
+const brokenConnection =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered)/;
+
+/** PostgreSQL is away, starting, stopping or out of resources: the same call may succeed later. */
+export function isDatabaseOutage(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = error as { code?: unknown };
+  if (typeof code === "string" && networkCodes.has(code)) return true;
+  const state = sqlState(error);
+  return state === null ? brokenConnection.test(error.message) : /^(08|53|57)/.test(state);
 }
 
 /** Five characters of SQLSTATE; null for a failure that did not come from the server. */
-export function sqlState(error: unknown): string | null {
+function sqlState(error: unknown): string | null {
   const code = (error as { code?: unknown } | null)?.code;
-  return typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) ? code : null;
+  // Every SQLSTATE holds a digit; system codes such as EPIPE have the same length.
+  return typeof code === "string" && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : null;
 }

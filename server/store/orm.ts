@@ -10,6 +10,9 @@ import pg from "pg";
 import { GatewayError } from "../domain/errors.ts";
 import * as entities from "./entities/index.ts";
 import { InitialMigration } from "./migrations/0001-initial.ts";
+import { AccessMigration } from "./migrations/0002-access.ts";
+import { ClientsMigration } from "./migrations/0003-clients.ts";
+import { ProcessesMigration } from "./migrations/0004-processes.ts";
 
 export interface Database {
   /** A fresh unit of work. */
@@ -17,6 +20,9 @@ export interface Database {
   pool: pg.Pool;
   close(): Promise<void>;
 }
+
+/** A change under way, for rooms that hand it on to functions of the store. */
+export type Transaction = EntityManager;
 
 /** Serialises migrations of processes that start together; any number that nothing else locks. */
 const migrationLockKey = 7_305_001;
@@ -49,6 +55,9 @@ export async function openDatabase(
     options: hotPathOptions,
   } as pg.PoolConfig);
   pool.on("error", options.onConnectionError);
+  // The pool watches over idle connections only. One that breaks while it is in use fails the statements on it; without
+  // a listener it would end the process as well.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   return {
     em: () => orm.em.fork(),
     pool,
@@ -107,7 +116,12 @@ function initOrm(url: string): Promise<MikroORM> {
       allOrNothing: true,
       snapshot: false,
       disableForeignKeys: false,
-      migrationsList: [{ name: "0001-initial", class: InitialMigration }],
+      migrationsList: [
+        { name: "0001-initial", class: InitialMigration },
+        { name: "0002-access", class: AccessMigration },
+        { name: "0003-clients", class: ClientsMigration },
+        { name: "0004-processes", class: ProcessesMigration },
+      ],
     },
   });
 }

@@ -31,7 +31,12 @@ export interface Opened {
 }
 
 /** Keys without a time of their own lie in ten-minute buckets of the receive time. */
-const timelessWindowMs = 600_000;
+export const timelessWindowMs = 600_000;
+
+/** Where a duplicate key lies, in Unix milliseconds. */
+export function placedMsOf(placedAt: Date | null, receivedAt: Date): number {
+  return placedAt?.getTime() ?? Math.floor(receivedAt.getTime() / timelessWindowMs) * timelessWindowMs;
+}
 
 /**
  * Begins the transaction: takes the shared configuration lock, claims the duplicate keys, finds and locks contacts
@@ -57,11 +62,7 @@ export async function openPublishing(
   return { configurationVersion: BigInt(version.rows[0]!.version), fresh, found };
 }
 
-async function takeKeys(
-  client: pg.ClientBase,
-  keys: readonly KeyAsked[],
-  now: Date,
-): Promise<Set<number>> {
+async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: Date): Promise<Set<number>> {
   const fresh = new Set<number>();
   const firstByKey = new Map<string, number>();
   const timed: number[] = [];
@@ -126,15 +127,12 @@ async function takeTimelessKeys(
   now: Date,
   fresh: Set<number>,
 ): Promise<void> {
-  const bucketMs = Math.floor(now.getTime() / timelessWindowMs) * timelessWindowMs;
-  const hashes = indexes.map((index) => keys[index]!.hash).sort();
+  const bucketMs = placedMsOf(null, now);
   const [, taken] = await Promise.all([
-    client.query({
-      name: "lock-timeless-keys",
-      text: `SELECT pg_advisory_xact_lock(hashtextextended(hash, 0))
-        FROM (SELECT hash FROM unnest($1::text[]) AS u(hash) ORDER BY hash) AS sorted`,
-      values: [textArray(hashes)],
-    }),
+    lockTimelessKeys(
+      client,
+      indexes.map((index) => keys[index]!.hash),
+    ),
     client.query<{ hash: string; tenant_id: number }>({
       name: "take-timeless-keys",
       text: `INSERT INTO dedup_key (placed_at, hash, tenant_id, received_at)
@@ -159,6 +157,16 @@ async function takeTimelessKeys(
   for (const index of indexes) {
     if (names.has(`${keys[index]!.tenantId} ${keys[index]!.hash}`)) fresh.add(index);
   }
+}
+
+/** Makes those who take one of these keys without a time take turns. */
+export async function lockTimelessKeys(client: pg.ClientBase, hashes: readonly string[]): Promise<void> {
+  await client.query({
+    name: "lock-timeless-keys",
+    text: `SELECT pg_advisory_xact_lock(hashtextextended(hash, 0))
+      FROM (SELECT hash FROM unnest($1::text[]) AS u(hash) ORDER BY hash) AS sorted`,
+    values: [textArray(hashes.toSorted())],
+  });
 }
 
 export interface NewEvent {
@@ -187,6 +195,8 @@ export interface NewMessage {
 }
 
 export interface NewRevision {
+  /** Only messages of this client's conversations change: the number may have been another's before. */
+  clientId: number;
   numberId: number;
   eventId: string;
   revision: Revision;
@@ -210,17 +220,22 @@ export interface PublishingRows {
   conversations: readonly LockedConversation[];
 }
 
-/** Writes all rows and commits; when this settles they are durable. If any statement fails, nothing is. */
+/**
+ * Writes all rows and commits; when this settles they are durable. If any statement fails, nothing is.
+ *
+ * @param storeEvents  how events get to where they belong; those that are stored already are moved there
+ */
 export async function commitPublishing(
   client: pg.ClientBase,
   rows: PublishingRows,
   now: Date,
+  storeEvents: (client: pg.ClientBase, events: readonly NewEvent[]) => Promise<unknown> = insertEvents,
 ): Promise<void> {
   const statements: Promise<unknown>[] = [];
   if (rows.conversations.length > 0) statements.push(saveConversations(client, rows.conversations));
   if (rows.messages.length > 0) statements.push(insertMessages(client, rows.messages));
-  if (rows.revisions.length > 0) statements.push(insertRevisions(client, rows.revisions));
-  if (rows.events.length > 0) statements.push(insertEvents(client, rows.events));
+  if (rows.revisions.length > 0) statements.push(insertRevisions(client, rows.revisions, rows.messages));
+  if (rows.events.length > 0) statements.push(storeEvents(client, rows.events));
   if (rows.deliveries.length > 0) statements.push(insertDeliveries(client, rows.deliveries, now));
   const commit = client.query("COMMIT");
   // After a failed statement COMMIT is answered with ROLLBACK: both results are waited for, the failure is thrown.
@@ -291,19 +306,30 @@ function insertMessages(client: pg.ClientBase, rows: readonly NewMessage[]): Pro
 }
 
 /**
- * A revision is seen by payloads of the messages that come after it; of an unknown message it is dropped. The lock
- * keeps the next message out until this one's place before it is settled.
+ * A revision is seen by payloads of the messages that come after it: those of the same commit have a later event id
+ * and their numbers already, the next one gets the number after the last. Of an unknown message it is dropped. The
+ * lock keeps the next message out until this one's place before it is settled.
  */
-function insertRevisions(client: pg.ClientBase, rows: readonly NewRevision[]): Promise<unknown> {
+function insertRevisions(
+  client: pg.ClientBase,
+  rows: readonly NewRevision[],
+  messages: readonly NewMessage[],
+): Promise<unknown> {
   return client.query({
     name: "insert-revisions",
     text: `WITH revised AS (
-        SELECT m.conversation_id, m.sequence, v.last_sequence + 1 AS visible_from, u.event_id, u.content,
-          u.content_type
-        FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[])
-          AS u(number_id, wamid, event_id, content, content_type)
+        SELECT m.conversation_id, m.sequence,
+          coalesce(
+            (SELECT min(n.sequence) FROM unnest($6::bigint[], $7::bigint[], $8::uuid[])
+               AS n(conversation_id, sequence, event_id)
+             WHERE n.conversation_id = m.conversation_id AND n.event_id > u.event_id),
+            v.last_sequence + 1) AS visible_from,
+          u.event_id, u.content, u.content_type
+        FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[], $9::int[])
+          AS u(number_id, wamid, event_id, content, content_type, client_id)
         JOIN message m ON m.number_id = u.number_id AND m.wamid = u.wamid
         JOIN conversation v ON v.id = m.conversation_id
+        JOIN contact c ON c.id = v.contact_id AND c.client_id = u.client_id
         FOR UPDATE OF v)
       INSERT INTO message_revision (conversation_id, sequence, visible_from, event_id, content, content_type)
       SELECT * FROM revised ON CONFLICT DO NOTHING`,
@@ -313,15 +339,15 @@ function insertRevisions(client: pg.ClientBase, rows: readonly NewRevision[]): P
       plainArray(rows.map((row) => row.eventId)),
       textArray(rows.map((row) => row.revision.content)),
       textArray(rows.map((row) => row.revision.contentType)),
+      plainArray(messages.map((message) => message.conversationId)),
+      plainArray(messages.map((message) => message.sequence)),
+      plainArray(messages.map((message) => message.eventId)),
+      plainArray(rows.map((row) => row.clientId)),
     ],
   });
 }
 
-function insertDeliveries(
-  client: pg.ClientBase,
-  rows: readonly NewDelivery[],
-  now: Date,
-): Promise<unknown> {
+function insertDeliveries(client: pg.ClientBase, rows: readonly NewDelivery[], now: Date): Promise<unknown> {
   return client.query({
     name: "insert-deliveries",
     text: `INSERT INTO delivery (webhook_id, id, tenant_id, event_id, event_type, state, attempt_number, due_at,

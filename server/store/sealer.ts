@@ -48,8 +48,11 @@ export function createSealer(masterKeys: readonly Uint8Array[]): Sealer {
   };
 }
 
-/** Tells keys apart without telling anything about them. */
-function keyId(key: Uint8Array): Buffer {
+/** Where the key id stands in a blob, for SQL, which counts from 1. */
+export const keyIdPlace = { from: 2, length: 4 } as const;
+
+/** Tells keys apart without telling anything about them: 4 bytes. */
+export function keyId(key: Uint8Array): Buffer {
   if (key.length !== 32) throw new Error("a master key has 32 bytes");
   return Buffer.from(hash("sha256", key, "hex").slice(0, 8), "hex");
 }

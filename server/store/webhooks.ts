@@ -8,19 +8,24 @@ import type { EntityManager } from "@mikro-orm/postgresql";
 import { GatewayError } from "../domain/errors.ts";
 import type { Webhook } from "../domain/webhook.ts";
 import type { WebhookSettings } from "../domain/webhook-rules.ts";
+import { type Access, type Owner, ownedBy } from "./access.ts";
+import { noteAudit } from "./audit.ts";
+import { findClientId, readClientRefs } from "./client-refs.ts";
 import { changeConfiguration, sealedFor } from "./configuration.ts";
 import { cancelUnfinished } from "./deliveries.ts";
-import { ClientSchema } from "./entities/client.ts";
 import { type WebhookRow, WebhookSchema } from "./entities/webhook.ts";
 import { WebhookSecretSchema } from "./entities/webhook-secret.ts";
 import type { Database } from "./orm.ts";
 import type { Sealer } from "./sealer.ts";
+import { auditChanges, auditSettings } from "./webhook-audit.ts";
 
 export interface NewWebhook {
   settings: WebhookSettings;
   /** Null for an unsigned webhook. */
   secret: string | null;
   headers: Record<string, string>;
+  /** Writes in the same transaction what belongs to the webhook's making. */
+  inTransaction?(em: EntityManager, webhook: Webhook): Promise<void>;
 }
 
 export interface WebhookChange {
@@ -41,10 +46,11 @@ export interface WebhookChange {
 export async function createWebhook(
   database: Database,
   sealer: Sealer,
-  tenantId: number,
-  { settings, secret, headers }: NewWebhook,
+  access: Access,
+  { settings, secret, headers, inTransaction }: NewWebhook,
   now: Date,
 ): Promise<Webhook> {
+  const { tenantId, actor } = access;
   return await refusingTakenUrl(
     changeConfiguration(database, async (em, version) => {
       const row = em.create(WebhookSchema, {
@@ -64,40 +70,48 @@ export async function createWebhook(
         em.create(WebhookSecretSchema, { webhookId: row.id, secretSealed, createdAt: now, expiresAt: null });
         await em.flush();
       }
-      return toWebhook(row, settings.clientRef);
+      const webhook = toWebhook(row, settings.clientRef);
+      const changes = {
+        ...auditSettings(webhook),
+        ...(secret !== null && { signature_secret: "set" }),
+        ...(row.headersSealed && { headers: "set" }),
+      };
+      await noteAudit(
+        em,
+        { tenantId, actor, action: "webhook.created", subjectId: String(row.id), changes },
+        now,
+      );
+      await inTransaction?.(em, webhook);
+      return webhook;
     }),
   );
 }
 
 /** @throws GatewayError `not_found` */
-export async function getWebhook(database: Database, tenantId: number, id: number): Promise<Webhook> {
+export async function getWebhook(database: Database, owner: Owner, id: number): Promise<Webhook> {
   const em = database.em();
-  return await withClientRef(em, await findRow(em, tenantId, id));
+  return await withClientRef(em, await findRow(em, owner, id));
 }
 
 /**
- * Webhooks of a tenant, newest first; `[]` if there are none.
+ * Webhooks of an owner, newest first; `[]` if there are none.
  *
  * @param page.limit     how many at most
  * @param page.beforeId  only those older than this one; null = from the newest
  */
 export async function listWebhooks(
   database: Database,
-  tenantId: number,
+  owner: Owner,
   page: { limit: number; beforeId: number | null },
 ): Promise<Webhook[]> {
   const em = database.em();
   const olderOnly = page.beforeId === null ? {} : { id: { $lt: page.beforeId } };
   const rows = await em.find(
     WebhookSchema,
-    { tenantId, deletedAt: null, ...olderOnly },
+    { ...ownedBy(owner), deletedAt: null, ...olderOnly },
     { orderBy: { id: "desc" }, limit: page.limit },
   );
-  const clientIds = [
-    ...new Set(rows.map((row) => row.clientId).filter((id) => id !== null && id !== undefined)),
-  ];
-  const clients = clientIds.length === 0 ? [] : await em.find(ClientSchema, { id: { $in: clientIds } });
-  const refs = new Map(clients.map((client) => [client.id, client.clientRef]));
+  const refs = await readClientRefs(em, rows);
   return rows.map((row) => toWebhook(row, refs.get(row.clientId ?? 0) ?? null));
 }
 
@@ -111,18 +125,19 @@ export async function listWebhooks(
 export async function updateWebhook(
   database: Database,
   sealer: Sealer,
-  tenantId: number,
+  access: Access,
   id: number,
   change: WebhookChange,
   now: Date,
 ): Promise<Webhook> {
-  const known = await getWebhook(database, tenantId, id);
+  const { tenantId, actor } = access;
+  const known = await getWebhook(database, access, id);
   if (!known.isEnabled && change.apply(known).isEnabled) {
     await cancelUnfinished(database, id, "webhook_disabled", now);
   }
   const after = await refusingTakenUrl(
     changeConfiguration(database, async (em, version) => {
-      const row = await findRow(em, tenantId, id);
+      const row = await findRow(em, access, id);
       const before = await withClientRef(em, row);
       const settings = change.apply(before);
       em.assign(row, { ...toColumns(settings), version, updatedAt: now });
@@ -134,7 +149,18 @@ export async function updateWebhook(
       if (settings.isEnabled) row.disabledReason = null;
       await em.flush();
       if (!settings.isSigned) await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
-      return toWebhook(row, settings.clientRef);
+      const webhook = toWebhook(row, settings.clientRef);
+      const changes = {
+        ...auditChanges(before, webhook),
+        ...(before.isSigned && !webhook.isSigned && { signature_secret: "removed" }),
+        ...(change.headers !== undefined && { headers: row.headersSealed ? "set" : "removed" }),
+      };
+      await noteAudit(
+        em,
+        { tenantId, actor, action: "webhook.updated", subjectId: String(id), changes },
+        now,
+      );
+      return webhook;
     }),
   );
   if (!after.isEnabled) await cancelUnfinished(database, id, "webhook_disabled", now);
@@ -148,28 +174,86 @@ export async function updateWebhook(
  */
 export async function deleteWebhook(
   database: Database,
-  tenantId: number,
+  access: Access,
   id: number,
   now: Date,
 ): Promise<void> {
+  const { tenantId, actor } = access;
   await changeConfiguration(database, async (em, version) => {
-    const row = await findRow(em, tenantId, id);
+    const row = await findRow(em, access, id);
     em.assign(row, { isEnabled: false, headersSealed: null, version, updatedAt: now, deletedAt: now });
     await em.flush();
     await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
+    const note = { tenantId, actor, action: "webhook.deleted", subjectId: String(id), changes: {} } as const;
+    await noteAudit(em, note, now);
   });
   await cancelUnfinished(database, id, "webhook_deleted", now);
 }
 
-async function findRow(em: EntityManager, tenantId: number, id: number): Promise<WebhookRow> {
-  const row = await em.findOne(WebhookSchema, { id, tenantId, deletedAt: null });
+/**
+ * Gives a webhook a new secret and turns signing on. The current one stays live beside it until the overlap ends; one
+ * that was still live from an earlier rotation ends now.
+ *
+ * @param rotation.overlapSeconds  0 = the current secret ends now
+ * @returns the webhook, and when its former secret ends: null if none is left
+ * @throws GatewayError `not_found`
+ */
+export async function rotateWebhookSecret(
+  database: Database,
+  sealer: Sealer,
+  access: Access,
+  id: number,
+  rotation: { secret: string; overlapSeconds: number },
+  now: Date,
+): Promise<{ webhook: Webhook; formerExpiresAt: Date | null }> {
+  const { tenantId, actor } = access;
+  const { secret, overlapSeconds } = rotation;
+  return await changeConfiguration(database, async (em, version) => {
+    const row = await findRow(em, access, id);
+    const wasSigned = row.isSigned;
+    em.assign(row, { isSigned: true, version, updatedAt: now });
+    await em.flush();
+    await em.nativeDelete(WebhookSecretSchema, { webhookId: id, expiresAt: { $ne: null } });
+    const former = await em.findOne(WebhookSecretSchema, { webhookId: id });
+    let formerExpiresAt: Date | null = null;
+    if (former !== null && overlapSeconds > 0) {
+      // Another process's clock may be ahead of ours: the end has to lie behind the beginning all the same.
+      const endMs = Math.max(now.getTime() + overlapSeconds * 1000, former.createdAt.getTime() + 1);
+      formerExpiresAt = new Date(endMs);
+      former.expiresAt = formerExpiresAt;
+      await em.flush();
+    } else if (former !== null) {
+      await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
+    }
+    await em.insert(WebhookSecretSchema, {
+      webhookId: id,
+      secretSealed: sealer.seal(secret, sealedFor.webhookSecret),
+      createdAt: now,
+      expiresAt: null,
+    });
+    const changes = {
+      signature_secret: "set",
+      overlap_seconds: overlapSeconds,
+      ...(!wasSigned && { active_signature: true }),
+    };
+    await noteAudit(
+      em,
+      { tenantId, actor, action: "webhook.secret_rotated", subjectId: String(id), changes },
+      now,
+    );
+    return { webhook: await withClientRef(em, row), formerExpiresAt };
+  });
+}
+
+async function findRow(em: EntityManager, owner: Owner, id: number): Promise<WebhookRow> {
+  const row = await em.findOne(WebhookSchema, { id, ...ownedBy(owner), deletedAt: null });
   if (row === null) throw new GatewayError("not_found", `webhook ${id} does not exist`, { field: "id" });
   return row;
 }
 
 async function withClientRef(em: EntityManager, row: WebhookRow): Promise<Webhook> {
-  const client = row.clientId ? await em.findOne(ClientSchema, { id: row.clientId }) : null;
-  return toWebhook(row, client?.clientRef ?? null);
+  const refs = await readClientRefs(em, [row]);
+  return toWebhook(row, refs.get(row.clientId ?? 0) ?? null);
 }
 
 function toColumns(settings: WebhookSettings) {
@@ -189,19 +273,6 @@ function toColumns(settings: WebhookSettings) {
     maxInFlight: settings.maxInFlight,
     description: settings.description,
   };
-}
-
-async function findClientId(
-  em: EntityManager,
-  tenantId: number,
-  clientRef: string | null,
-): Promise<number | null> {
-  if (clientRef === null) return null;
-  const client = await em.findOne(ClientSchema, { tenantId, clientRef, deletedAt: null });
-  if (client !== null) return client.id;
-  throw new GatewayError("invalid_input", "client_ref: there is no client of this name", {
-    field: "client_ref",
-  });
 }
 
 function sealHeaders(sealer: Sealer, headers: Record<string, string>): Buffer | null {

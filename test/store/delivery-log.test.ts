@@ -26,20 +26,21 @@ afterAll(async () => {
   await testDatabase.close();
 });
 
+const owner = { tenantId: 1, clientId: null };
 const everything = { webhookId: null, states: [], eventType: null, since: null, until: null };
 
 describe("the delivery log", () => {
   test("is read by index alone, as many rows as are asked for, and only on the days in question", async () => {
     const before = await readScans();
-    const found = await listDeliveries(database, 1, everything, { limit: 40, beforeId: null });
+    const found = await listDeliveries(database, owner, everything, { limit: 40, beforeId: null });
     expect(found.map((delivery) => delivery.id)).toEqual(newestIds);
-    const one = await getDelivery(database, 1, newestIds[0]!);
+    const one = await getDelivery(database, owner, newestIds[0]!);
     expect(one.delivery.id).toBe(newestIds[0]);
     const since = new Date(lastDayMs - dayMs);
     const until = new Date(lastDayMs);
     const yesterday = await listDeliveries(
       database,
-      1,
+      owner,
       { ...everything, since, until },
       { limit: 40, beforeId: null },
     );
@@ -70,7 +71,7 @@ describe("the delivery log", () => {
     await blocker.query("BEGIN");
     await blocker.query("LOCK TABLE delivery IN ACCESS EXCLUSIVE MODE");
     try {
-      const search = listDeliveries(database, 1, everything, { limit: 1, beforeId: null }, 50);
+      const search = listDeliveries(database, owner, everything, { limit: 1, beforeId: null }, 50);
       await expect(search).rejects.toMatchObject({
         kind: "over_limit",
         message: "the search took too long: narrow the time range, or name a webhook",
@@ -79,7 +80,7 @@ describe("the delivery log", () => {
       await blocker.query("ROLLBACK");
       blocker.release();
     }
-    expect(await listDeliveries(database, 1, everything, { limit: 1, beforeId: null })).toHaveLength(1);
+    expect(await listDeliveries(database, owner, everything, { limit: 1, beforeId: null })).toHaveLength(1);
   });
 });
 

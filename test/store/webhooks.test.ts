@@ -18,6 +18,7 @@ import { openTestDatabase, type TestDatabase } from "../helpers/database.ts";
 
 const now = new Date("2026-03-05T12:00:00.123Z");
 const later = new Date("2026-03-05T13:00:00Z");
+const access = { tenantId: 1, clientId: null, actor: "operator" } as const;
 const sealer = createSealer([new Uint8Array(32).fill(7)]);
 const ids = createIdSource(
   () => now.getTime(),
@@ -66,7 +67,7 @@ function create(
   return createWebhook(
     database,
     sealer,
-    1,
+    access,
     { settings: someSettings(changes), secret: "whsec_secret", headers },
     now,
   );
@@ -74,7 +75,7 @@ function create(
 
 function update(id: number, changes: Partial<WebhookSettings>): Promise<Webhook> {
   const change = { apply: (before: Webhook) => ({ ...before, ...changes }) };
-  return updateWebhook(database, sealer, 1, id, change, later);
+  return updateWebhook(database, sealer, access, id, change, later);
 }
 
 async function readVersion(): Promise<bigint> {
@@ -132,7 +133,7 @@ describe("a change", () => {
     const before = await readVersion();
     const { id } = await create();
     await update(id, { description: "x" });
-    await deleteWebhook(database, 1, id, later);
+    await deleteWebhook(database, access, id, later);
     expect(await readVersion()).toBe(before + 3n);
     const found = await database.pool.query("SELECT version FROM webhook WHERE id = $1", [id]);
     expect(BigInt(found.rows[0].version)).toBe(before + 3n);
@@ -146,23 +147,23 @@ describe("a change", () => {
         throw new GatewayError("invalid_input", "no");
       },
     };
-    await expect(updateWebhook(database, sealer, 1, id, refusing, later)).rejects.toThrow("no");
+    await expect(updateWebhook(database, sealer, access, id, refusing, later)).rejects.toThrow("no");
     await expect(update(id, { clientRef: "nobody" })).rejects.toMatchObject({ field: "client_ref" });
     await expect(create({ clientRef: "nobody", url: "https://x.example" })).rejects.toMatchObject({
       kind: "invalid_input",
       field: "client_ref",
     });
     expect(await readVersion()).toBe(before);
-    expect(await listWebhooks(database, 1, { limit: 10, beforeId: null })).toHaveLength(1);
+    expect(await listWebhooks(database, access, { limit: 10, beforeId: null })).toHaveLength(1);
   });
 
   test("sees what another one did just before", async () => {
     const { id } = await create({ maxInFlight: 1 });
     const countUp = { apply: (before: Webhook) => ({ ...before, maxInFlight: before.maxInFlight + 1 }) };
     await Promise.all(
-      Array.from({ length: 10 }, () => updateWebhook(database, sealer, 1, id, countUp, later)),
+      Array.from({ length: 10 }, () => updateWebhook(database, sealer, access, id, countUp, later)),
     );
-    expect((await getWebhook(database, 1, id)).maxInFlight).toBe(11);
+    expect((await getWebhook(database, access, id)).maxInFlight).toBe(11);
   });
 
   test("keeps a webhook on its client after the client's row was given up", async () => {
@@ -181,7 +182,7 @@ describe("a change", () => {
 describe("turning a webhook off", () => {
   test.each([
     ["UpdateWebhook", (id: number) => update(id, { isEnabled: false }), "webhook_disabled"],
-    ["DeleteWebhook", (id: number) => deleteWebhook(database, 1, id, later), "webhook_deleted"],
+    ["DeleteWebhook", (id: number) => deleteWebhook(database, access, id, later), "webhook_deleted"],
   ] as const)("by %s cancels what is not finished, and says why", async (_, turnOff, reason) => {
     const { id } = await create();
     const { id: other } = await create({ url: "https://example.com/other" });

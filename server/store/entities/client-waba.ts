@@ -7,6 +7,7 @@ export const ClientWabaSchema = defineEntity({
     clientId: p.integer().primary(),
     wabaId: p.text().primary(),
     version: p.bigint("bigint"),
+    removedAt: p.datetime().nullable(),
   },
 });
 

@@ -1,3 +1,4 @@
+export { ApiKeySchema } from "./api-key.ts";
 export { ClientSchema } from "./client.ts";
 export { ClientWabaSchema } from "./client-waba.ts";
 export { PhoneNumberSchema } from "./phone-number.ts";

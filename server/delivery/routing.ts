@@ -1,0 +1,79 @@
+/** Whose an event is: the tenant, and the client and number where they are known. */
+
+import type { IncomingEvent } from "../domain/event.ts";
+import type { Directory, DirectoryClient, DirectoryNumber } from "../store/configuration.ts";
+import type { ContactAsked } from "../store/contacts.ts";
+
+/** Tenant of events that are nobody's: kept, and routed when a client with their number is added. */
+export const nobodysTenantId = 0;
+
+export interface Route {
+  /** `nobodysTenantId` if nobody has the number or account. */
+  tenantId: number;
+  client: DirectoryClient | null;
+  number: DirectoryNumber | null;
+}
+
+const nobody: Route = { tenantId: nobodysTenantId, client: null, number: null };
+
+/**
+ * The number decides; events without one go by their WhatsApp business account, to no client if several have it.
+ *
+ * @param isAnybodys  true if account-level events of unknown accounts go to tenant `default` (development)
+ */
+export function routeOf(current: Directory, event: IncomingEvent, isAnybodys: boolean): Route {
+  if (event.phoneNumberId !== null) {
+    const number = current.numbers.get(event.phoneNumberId);
+    return number ? { tenantId: number.client.tenantId, client: number.client, number } : nobody;
+  }
+  const owners = event.wabaId === null ? [] : (current.wabas.get(event.wabaId) ?? []);
+  const tenantId = owners[0]?.tenantId;
+  if (tenantId !== undefined && owners.every((owner) => owner.tenantId === tenantId)) {
+    return { tenantId, client: owners.length === 1 ? owners[0]! : null, number: null };
+  }
+  const fallback = isAnybodys && owners.length === 0 ? current.tenantIds.get("default") : undefined;
+  return fallback === undefined ? nobody : { tenantId: fallback, client: null, number: null };
+}
+
+/** Who signed the body that an event came in. */
+export interface Signer {
+  /** True for the operator's apps; in development, without a secret, for anybody. */
+  isOperator: boolean;
+  /** The app secret that made the signature; null = none did. */
+  secret: string | null;
+}
+
+/**
+ * True if the signer may bring this event: a client with an app secret of its own takes what that secret signed, other
+ * clients what the operator's apps did. Of an account that several clients have, one that may take it is enough.
+ */
+export function maySign(current: Directory, event: IncomingEvent, route: Route, signer: Signer): boolean {
+  const accountOwners = event.phoneNumberId === null ? current.wabas.get(event.wabaId ?? "") : undefined;
+  const owners = route.client ? [route.client] : (accountOwners ?? []);
+  if (owners.length === 0) return signer.isOperator;
+  return owners.some(({ appSecret }) =>
+    appSecret === null ? signer.isOperator : appSecret === signer.secret,
+  );
+}
+
+/** The contact that an event's message belongs to; null if it is no message of a client's conversation. */
+export function contactAskedBy(event: IncomingEvent, route: Route): ContactAsked | null {
+  const { entry, user } = event;
+  if (!entry || !user || !route.number || (user.phone === null && user.bsuid === null)) return null;
+  return {
+    clientId: route.number.client.id,
+    numberId: route.number.id,
+    phone: user.phone,
+    bsuid: user.bsuid,
+    profileName: user.profileName,
+  };
+}
+
+/** Each contact once; the order stays. */
+export function distinctContacts(asked: readonly (ContactAsked | null)[]): ContactAsked[] {
+  const seen = new Map<string, ContactAsked>();
+  for (const one of asked) {
+    if (one) seen.set(`${one.numberId} ${one.phone} ${one.bsuid}`, one);
+  }
+  return [...seen.values()];
+}
