@@ -28,6 +28,16 @@ export interface Config {
     bodyDeadlineMs: number;
     heldBytesMax: number;
   };
+  graph: {
+    /** Without a slash at its end. */
+    url: string;
+    /** Such as `v23.0`. */
+    version: string;
+    /** Bound on a call to the Graph API. */
+    timeoutMs: number;
+    /** Longest answer of the Graph API. */
+    responseBytesMax: number;
+  };
   /** Without a slash at its end; null = the address listened on. */
   publicUrl: string | null;
   /** Empty = use those of the data directory; never empty in production. */
@@ -69,6 +79,14 @@ export interface Config {
     batchEventsMax: number;
     /** Events that wait for their commit at most. */
     queueEventsMax: number;
+  };
+  lateRouting: {
+    /** Events that share a commit at most. */
+    batchEventsMax: number;
+    /** How often tasks that another process left are looked for. */
+    pollMs: number;
+    /** Events that were received longer before their client was added make no deliveries. */
+    deliverWithinMs: number;
   };
   workers: {
     threadCount: number;
@@ -199,6 +217,12 @@ function checkTogether(
       if (!isMissing(name)) continue;
       faults.push({ name, message: `is required in production: write ${settings[name].write}.` });
     }
+    if (values.WHATSAPP_GRAPH_URL?.startsWith("http:")) {
+      faults.push({
+        name: "WHATSAPP_GRAPH_URL",
+        message: `is not encrypted: write ${settings.WHATSAPP_GRAPH_URL.write}.`,
+      });
+    }
   } else {
     const host = values.POSTHORN_HOST ?? "127.0.0.1";
     if (!isLoopback(host) && values.POSTHORN_ALLOW_INSECURE !== true) {
@@ -260,6 +284,12 @@ function buildConfig(
       bodyDeadlineMs: 20_000,
       heldBytesMax: 64 * mebibyte,
     },
+    graph: {
+      url: values.WHATSAPP_GRAPH_URL ?? "https://graph.facebook.com",
+      version: values.WHATSAPP_GRAPH_VERSION ?? "v23.0",
+      timeoutMs: 10_000,
+      responseBytesMax: 256 * 1024,
+    },
     publicUrl: values.POSTHORN_PUBLIC_URL ?? null,
     keys: {
       masterKeys: values.POSTHORN_MASTER_KEY ?? [],
@@ -285,6 +315,7 @@ function buildConfig(
       recordGraceMs: 1_000,
     },
     publish: { batchEventsMax: 500, queueEventsMax: 20_000 },
+    lateRouting: { batchEventsMax: 200, pollMs: 2_000, deliverWithinMs: 24 * 3_600_000 },
     workers: {
       threadCount: values.POSTHORN_WORKERS ?? Math.min(16, Math.max(1, coreCount - 1)),
       allowedNetworks: values.POSTHORN_ALLOWED_NETWORKS ?? [],
@@ -298,10 +329,14 @@ function buildConfig(
   };
 }
 
+/** Read by the commands that speak to a gateway; one `.env` may serve both. */
+const commandVariables = new Set(["POSTHORN_URL", "POSTHORN_KEY"]);
+
 /** Variables that look like ours and are not: most are typing errors, which would otherwise have no effect unseen. */
 function findUnknown(env: Readonly<Record<string, string | undefined>>): string[] {
   return Object.keys(env)
     .filter((name) => /^(POSTHORN|WHATSAPP)_/.test(name) && !Object.hasOwn(settings, name))
+    .filter((name) => !commandVariables.has(name))
     .sort()
     .map((name) => `${name} is no setting and has no effect; --help lists them all`);
 }

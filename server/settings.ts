@@ -128,7 +128,8 @@ export const settings = {
     schema: listOf(z.string(), () => null, 1, 32),
     write: "the app secret from Meta's app dashboard, several separated by commas",
     unit: "text, comma-separated",
-    default: "unset: in production WhatsApp events are refused, in development taken from anybody",
+    default:
+      "unset: in production only clients with an app secret of their own get WhatsApp events, in development they are taken from anybody",
     effect: "Checks that WhatsApp events come from Meta; any of the secrets may have signed.",
     isSecret: true,
   },
@@ -139,6 +140,23 @@ export const settings = {
     default: "unset: Meta's handshake is refused",
     effect: "Answers Meta's handshake on GET /whatsapp/webhook.",
     isSecret: true,
+  },
+  WHATSAPP_GRAPH_URL: {
+    schema: urlOf(
+      ["http:", "https:"],
+      (url) => url.username === "" && url.password === "" && url.search === "" && url.hash === "",
+    ).transform((text) => text.replace(/\/+$/, "")),
+    write: "a URL without query such as https://graph.facebook.com, in production an https one",
+    unit: "URL",
+    default: "https://graph.facebook.com",
+    effect: "WhatsApp's Graph API, which gets the access tokens of clients. https only in production.",
+  },
+  WHATSAPP_GRAPH_VERSION: {
+    schema: z.string().regex(/^v\d{1,3}\.\d{1,3}$/, { error: "is no version" }),
+    write: "a version such as v23.0",
+    unit: "version",
+    default: "v23.0",
+    effect: "Version of the Graph API.",
   },
   POSTHORN_WORKERS: {
     schema: wholeNumber(1, 16),

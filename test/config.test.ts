@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Config, ConfigError, checkConfig, loadConfig } from "../server/config.ts";
-import { envExample, helpText } from "../server/help.ts";
+import { envExample, settingsText } from "../server/help.ts";
 import { type Setting, settings } from "../server/settings.ts";
 
 const machine = { coreCount: 4 };
@@ -69,6 +69,18 @@ describe("what is read", () => {
   test.each<[string, Env, (config: Config) => unknown, unknown]>([
     ["port 0", { PORT: "0" }, (c) => c.listener.port, 0],
     ["several app secrets", { WHATSAPP_APP_SECRET: "a, b" }, (c) => c.intake.appSecrets, ["a", "b"]],
+    [
+      "Graph's usual place",
+      {},
+      (c) => `${c.graph.url}/${c.graph.version}`,
+      "https://graph.facebook.com/v23.0",
+    ],
+    [
+      "another place of Graph",
+      { WHATSAPP_GRAPH_URL: "http://127.0.0.1:9/", WHATSAPP_GRAPH_VERSION: "v24.0" },
+      (c) => `${c.graph.url}/${c.graph.version}`,
+      "http://127.0.0.1:9/v24.0",
+    ],
     ["a verify token", { WHATSAPP_VERIFY_TOKEN: "t" }, (c) => c.intake.verifyToken, "t"],
     [
       "decimals",
@@ -162,6 +174,10 @@ describe("what is refused", () => {
     ["POSTHORN_HOST", "192.168.1.5", "POSTHORN_ALLOW_INSECURE=true"],
     ["POSTHORN_HOST", "127.0.0.1.example.com", "POSTHORN_ALLOW_INSECURE=true"],
     ["POSTHORN_ALLOW_INSECURE", "yes", "write true or false"],
+    ["WHATSAPP_GRAPH_URL", "graph.facebook.com", "write a URL"],
+    ["WHATSAPP_GRAPH_URL", "https://u:p@graph.example/", "write a URL"],
+    ["WHATSAPP_GRAPH_VERSION", "23", "write a version such as v23.0"],
+    ["WHATSAPP_GRAPH_VERSION", "v23.0/me", "write a version such as v23.0"],
     ["POSTHORN_PUBLIC_URL", "gateway.example.com", "write a URL"],
     ["POSTHORN_PUBLIC_URL", "https://x.example/?a=b", "write a URL"],
     ["POSTHORN_PUBLIC_URL", "https://u:p@x.example/", "write a URL"],
@@ -200,6 +216,11 @@ describe("what is refused", () => {
     expect(faultsOf({ [given]: "x.pem" })).toEqual([
       { name: missing, message: expect.stringContaining(given) },
     ]);
+  });
+
+  test("production with a Graph API that is not encrypted", () => {
+    const faults = faultsOf({ ...production, WHATSAPP_GRAPH_URL: "http://graph.example" });
+    expect(faults).toEqual([{ name: "WHATSAPP_GRAPH_URL", message: expect.stringContaining("https") }]);
   });
 
   test("production without keys and public URL", () => {
@@ -269,6 +290,12 @@ describe("typing errors", () => {
       expect.stringMatching(/^WHATSAPP_SECRET /),
     ]);
   });
+
+  test("what the commands read is known: one .env may serve both", () => {
+    expect(load({ POSTHORN_URL: "http://127.0.0.1:8080", POSTHORN_KEY: "phk_of-somebody" }).warnings).toEqual(
+      [],
+    );
+  });
 });
 
 describe("constants are checked against each other", () => {
@@ -291,7 +318,7 @@ describe("constants are checked against each other", () => {
 describe("help", () => {
   test("shows every setting with unit, default and effect", () => {
     const words = (text: string) => text.replace(/\s+/g, " ");
-    const text = words(helpText());
+    const text = words(settingsText());
     for (const [name, setting] of Object.entries(settings)) {
       expect(text).toContain(
         words(`${name} (${setting.unit}) ${setting.effect} Default: ${setting.default}.`),

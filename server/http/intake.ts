@@ -11,6 +11,7 @@ import type { Clock } from "../clock.ts";
 import { GatewayError } from "../domain/errors.ts";
 import type { IncomingEvent } from "../domain/event.ts";
 import { type SplitResult, splitBody } from "../whatsapp/envelope.ts";
+import { findNamedIds } from "../whatsapp/named-ids.ts";
 import { answerHandshake, verifySignature } from "../whatsapp/signature.ts";
 import { answerError, answerOk, answerText, type PlainError, refuseBody } from "./answers.ts";
 import { announcesMoreThan, type BodyRefusal, readBody } from "./body.ts";
@@ -20,18 +21,25 @@ import { type HttpRequest, type HttpResponse, queryOf } from "./message.ts";
 /** A body of WhatsApp may hold events of any tenant: the numbers in it say whose they are. */
 export interface IntakeScope {
   tenantId: null;
-  /** Which of `appSecrets` signed the body; null when none is configured (development only). */
-  appSecretIndex: number | null;
+  /**
+   * The app secret that signed the body, and whether it is one of the operator's. In development, where the operator
+   * needs none, null stands for theirs.
+   */
+  signer: { isOperator: boolean; secret: string | null };
 }
 
 export interface IntakeParts {
   /**
    * Settles when the events and their deliveries are committed. An event that alone cannot be stored is kept as
-   * malformed by `publish` itself.
+   * malformed by `publish` itself; one that its signer may not bring is dropped (`isRefused`).
    *
    * @throws GatewayError `unavailable` when nothing can be stored now
    */
-  publish(events: IncomingEvent[], scope: IntakeScope): Promise<unknown>;
+  publish(events: IncomingEvent[], scope: IntakeScope): Promise<readonly { isRefused?: boolean }[]>;
+  /** True if some client has an app secret of its own. */
+  hasClientSecrets(): boolean;
+  /** App secrets of clients that have one of these numbers or accounts; a few at most. */
+  findClientSecrets(ids: ReadonlySet<string>): string[];
   /** Keeps a body, or a part of one, that makes no sense; settles when it is committed, throws as `publish` does. */
   keepMalformed(rawBody: Uint8Array, reason: string): Promise<unknown>;
   clock: Clock;
@@ -40,7 +48,7 @@ export interface IntakeParts {
 
 export interface IntakeSettings {
   mode: "production" | "development";
-  /** App secrets of the operator, any of which may sign; empty = none configured. */
+  /** App secrets of the operator, any of which may sign for clients without a secret of their own; empty = none. */
   appSecrets: readonly string[];
   verifyToken: string | null;
   /** Longest body. */
@@ -70,7 +78,7 @@ export function createIntake(parts: IntakeParts, settings: IntakeSettings): Inta
 
   /** What the head alone is refused for; null = read on. */
   function judgeHead(request: HttpRequest): PlainError | null {
-    if (appSecrets.length === 0) {
+    if (appSecrets.length === 0 && (mode === "development" || !parts.hasClientSecrets())) {
       warnNoSecret();
       if (mode === "production") return noSecretError;
     } else if (request.headers["x-hub-signature-256"] === undefined) return missingSignatureError;
@@ -97,25 +105,41 @@ export function createIntake(parts: IntakeParts, settings: IntakeSettings): Inta
   }
 
   async function accept(body: Buffer, request: HttpRequest, response: HttpResponse): Promise<void> {
-    let appSecretIndex: number | null = null;
-    if (appSecrets.length > 0) {
-      const header = request.headers["x-hub-signature-256"];
-      appSecretIndex = typeof header === "string" ? verifySignature(body, header, appSecrets) : -1;
-      if (appSecretIndex === -1) return answerError(response, wrongSignatureError);
-    }
+    const signer = findSigner(body, request.headers["x-hub-signature-256"]);
+    if (signer === null) return answerError(response, wrongSignatureError);
     try {
-      await store(body, { tenantId: null, appSecretIndex });
+      const isTaken = await store(body, { tenantId: null, signer });
+      if (!isTaken) return answerError(response, wrongSignatureError);
     } catch (error) {
       return answerError(response, judgeFailure(error, parts.log));
     }
     answerOk(response);
   }
 
-  async function store(body: Buffer, scope: IntakeScope): Promise<void> {
+  /** Null if no secret that is known signed the body, though one had to. */
+  function findSigner(body: Buffer, header: string | string[] | undefined): IntakeScope["signer"] | null {
+    const signature = typeof header === "string" ? header : undefined;
+    const index = verifySignature(body, signature, appSecrets);
+    if (index !== -1) return { isOperator: true, secret: appSecrets[index]! };
+    // Only secrets of clients that the body seems to be about: each costs a hash over all of it.
+    const others =
+      signature !== undefined && parts.hasClientSecrets() ? parts.findClientSecrets(findNamedIds(body)) : [];
+    const otherIndex = verifySignature(body, signature, others);
+    if (otherIndex !== -1) return { isOperator: false, secret: others[otherIndex]! };
+    return appSecrets.length === 0 && mode === "development" ? { isOperator: true, secret: null } : null;
+  }
+
+  /** False if the signer may bring nothing of what the body holds. */
+  async function store(body: Buffer, scope: IntakeScope): Promise<boolean> {
     const { events, isSensible, faults } = split(body, parts.clock.now(), parts.log);
-    if (isSensible) await parts.publish(events, scope);
-    if (isSensible && faults.length === 0) return;
-    await parts.keepMalformed(body, faults.join("; ").slice(0, reasonCharactersMax) || "holds no event");
+    if (isSensible) {
+      const published = await parts.publish(events, scope);
+      if (published.every(({ isRefused }) => isRefused)) return false;
+    }
+    if (!isSensible || faults.length > 0) {
+      await parts.keepMalformed(body, faults.join("; ").slice(0, reasonCharactersMax) || "holds no event");
+    }
+    return true;
   }
 
   return {
@@ -134,7 +158,7 @@ function split(body: Buffer, receivedAt: Date, log: Logger): SplitResult {
     return splitBody(body, receivedAt);
   } catch (error) {
     log.error({ err: error, bodyBytes: body.length }, "a WhatsApp body could not be split");
-    return { events: [], isSensible: false, faults: ["body: could not be split"] };
+    return { events: [], paths: [], isSensible: false, faults: ["body: could not be split"] };
   }
 }
 
@@ -159,7 +183,7 @@ const missingSignatureError: PlainError = {
 const wrongSignatureError: PlainError = {
   status: 401,
   code: "unauthenticated",
-  message: "X-Hub-Signature-256 was not made over this body with a configured app secret.",
+  message: "X-Hub-Signature-256 was not made over this body with an app secret that may sign what it holds.",
 };
 const encodingError: PlainError = {
   status: 415,

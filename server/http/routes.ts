@@ -1,12 +1,13 @@
 /** Who answers which path: the plain routes here, everything of Connect and gRPC by `rpc/`. */
 
 import { answerError } from "./answers.ts";
+import { createDropIn, type DropInParts, isDropInPath } from "./drop-in.ts";
 import { createHealth, type HealthParts } from "./health.ts";
 import { createIntake, type IntakeParts, type IntakeSettings } from "./intake.ts";
 import { type HttpHandler, type HttpRequest, type HttpResponse, pathOf } from "./message.ts";
 import { createRequestLog } from "./request-log.ts";
 
-export interface RouteParts extends IntakeParts, HealthParts {
+export interface RouteParts extends IntakeParts, HealthParts, DropInParts {
   /** Answers what begins with one of `rpcPrefixes`, unknown calls included. */
   rpcHandler: HttpHandler;
 }
@@ -22,6 +23,7 @@ const rpcPrefixes = ["/posthorn.v1.", "/grpc."];
 export function createRoutes(parts: RouteParts, settings: IntakeSettings): HttpHandler {
   const intake = createIntake(parts, settings);
   const health = createHealth(parts);
+  const dropInRoute: Route = { POST: createDropIn(parts, settings) };
   const noteRequest = createRequestLog(parts.log);
   const routes = new Map<string, Route>([
     ["/whatsapp/webhook", { GET: intake.handshake, POST: intake.receive }],
@@ -38,7 +40,7 @@ export function createRoutes(parts: RouteParts, settings: IntakeSettings): HttpH
   return (request, response) => {
     const path = pathOf(request);
     noteRequest(request, response, path);
-    const route = routes.get(path);
+    const route = routes.get(path) ?? (isDropInPath(path) ? dropInRoute : undefined);
     if (route === undefined) {
       if (rpcPrefixes.some((prefix) => path.startsWith(prefix))) {
         response.setHeader("X-Content-Type-Options", "nosniff");

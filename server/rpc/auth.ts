@@ -1,6 +1,6 @@
 /**
- * Who calls, and whether they may. Runs as Connect's request gate: after the headers, before the body is read, so a
- * stranger costs one hash and no memory.
+ * Who calls, whether they may, and whether not too often. Runs as Connect's request gate: after the headers, before the
+ * body is read, so a stranger costs one hash and no memory.
  */
 
 import assert from "node:assert/strict";
@@ -8,9 +8,13 @@ import { hash, timingSafeEqual } from "node:crypto";
 import { type DescMethod, getOption } from "@bufbuild/protobuf";
 import { createContextKey, type HandlerContext } from "@connectrpc/connect";
 import { scope as scopeOption } from "../../gen/posthorn/v1/scope_pb.ts";
+import type { Clock } from "../clock.ts";
 import { GatewayError } from "../domain/errors.ts";
+import type { Access } from "../store/access.ts";
+import type { Directory, DirectoryApiKey } from "../store/configuration.ts";
+import type { RateLimiter } from "../store/rate-limiter.ts";
 
-/** Every scope that an rpc may ask for. */
+/** Every scope that a tenant's key may have. */
 export const scopes = [
   "webhooks:read",
   "webhooks:write",
@@ -18,13 +22,22 @@ export const scopes = [
   "deliveries:write",
   "events:read",
   "events:write",
+  "clients:read",
+  "clients:write",
+  "contacts:read",
+  "contacts:write",
+  "messages:send",
 ] as const;
 export type Scope = (typeof scopes)[number];
 
-export interface Caller {
-  /** The tenant whose things the call is about. */
-  tenantId: number;
-  scopes: ReadonlySet<Scope>;
+/** What an rpc may ask for: a scope, or the operator key. */
+export type Requirement = Scope | "operator";
+
+/** Whose things a call is about: those of a tenant, or of the one client that the key is narrowed to. */
+export interface Caller extends Access {
+  /** Name of the client that the key is narrowed to; null = none. */
+  clientRef: string | null;
+  scopes: ReadonlySet<string>;
   /** True for the operator key: every scope, in every tenant. */
   isOperator: boolean;
 }
@@ -32,12 +45,16 @@ export interface Caller {
 export interface AuthParts {
   /** SHA-256 of each operator key: one, or two while they are rotated. */
   operatorKeyDigests: readonly Uint8Array[];
-  /** Undefined if there is no such tenant. */
-  tenantIdByName(name: string): number | undefined;
+  /** What this process knows of tenants, clients and keys. */
+  readonly directory: Pick<Directory, "tenantIds" | "clients" | "apiKeys">;
+  rateLimiter: RateLimiter;
+  /** Notes that a key is used now. */
+  noteKeyUsed(keyId: number): void;
+  clock: Clock;
 }
 
 const callerKey = createContextKey<Caller | null>(null, { description: "who calls" });
-const everyScope: ReadonlySet<Scope> = new Set(scopes);
+const everyScope: ReadonlySet<string> = new Set(scopes);
 const defaultTenantName = "default";
 
 /** The caller of a request that went through the gate. */
@@ -47,48 +64,105 @@ export function callerOf(context: HandlerContext): Caller {
   return caller;
 }
 
-/** The scope that an rpc declares; undefined for one that declares none, which the gate refuses to everybody. */
-export function scopeOf(method: DescMethod): Scope | undefined {
+/** What an rpc declares that it takes; undefined for one that declares nothing, which the gate refuses to everybody. */
+export function requirementOf(method: DescMethod): Requirement | undefined {
   const declared = getOption(method, scopeOption);
-  return scopes.find((scope) => scope === declared);
+  return declared === "operator" ? declared : scopes.find((scope) => scope === declared);
 }
 
-/** Makes the gate: it lets a call through with its caller noted for the handler, or throws what `authorize` does. */
-export function createGate(parts: AuthParts): (context: HandlerContext) => void {
-  return (context) => {
-    const scope = scopeOf(context.method);
-    assert(scope !== undefined, `${context.method} declares no scope that auth knows`);
-    context.values.set(callerKey, authorize(context.requestHeader, scope, parts));
+/** Makes the gate: it lets a call through with its caller noted for the handler, or rejects as `admit` does. */
+export function createGate(parts: AuthParts): (context: HandlerContext) => Promise<void> {
+  return async (context) => {
+    const requirement = requirementOf(context.method);
+    assert(requirement !== undefined, `${context.method} declares no scope that auth knows`);
+    const caller = await admit(context.requestHeader, context.responseHeader, requirement, parts);
+    context.values.set(callerKey, caller);
   };
 }
 
 /**
  * Says who calls, if they may: for rpcs, and for plain routes that do the same as one.
  *
- * @throws GatewayError `unauthenticated` for a key that is missing or unknown, `forbidden` for one that lacks the scope,
- *         `not_found` for a tenant that does not exist
+ * @param responseHeader  gets how much of its rate limit the key has left, whatever comes of the call
+ * @throws GatewayError `unauthenticated` for a key that is missing, unknown, revoked or expired, `forbidden` for one that
+ *         lacks the scope or names a tenant, `over_limit` for one that calls too often, `not_found` for a tenant that
+ *         does not exist
  */
-export function authorize(header: Headers, scope: Scope, parts: AuthParts): Caller {
-  const caller = authenticate(header, parts);
-  if (!caller.scopes.has(scope)) throw new GatewayError("forbidden", `the key lacks the scope ${scope}`);
-  return caller;
+export async function admit(
+  requestHeader: Headers,
+  responseHeader: Headers,
+  requirement: Requirement,
+  parts: AuthParts,
+): Promise<Caller> {
+  const digest = digestOfKey(requestHeader);
+  const tenantName = requestHeader.get("Posthorn-Tenant");
+  if (isOneOf(digest, parts.operatorKeyDigests)) return operatorIn(tenantName ?? defaultTenantName, parts);
+  const key = findApiKey(digest, parts);
+  parts.noteKeyUsed(key.id);
+  await countCall(key, responseHeader, parts);
+  if (tenantName !== null) {
+    throw new GatewayError(
+      "forbidden",
+      "Posthorn-Tenant is for the operator key: a tenant's key has its tenant",
+    );
+  }
+  if (requirement === "operator")
+    throw new GatewayError("forbidden", "this call takes the operator key only");
+  if (!key.scopes.has(requirement)) {
+    throw new GatewayError("forbidden", `the key lacks the scope ${requirement}`);
+  }
+  return {
+    tenantId: key.tenantId,
+    clientId: key.clientId,
+    clientRef: key.clientId === null ? null : (parts.directory.clients.get(key.clientId)?.clientRef ?? null),
+    actor: `key:${key.id}`,
+    scopes: key.scopes,
+    isOperator: false,
+  };
 }
 
-function authenticate(header: Headers, parts: AuthParts): Caller {
+function digestOfKey(header: Headers): Buffer {
   const key = /^Bearer +(\S+)$/i.exec(header.get("Authorization") ?? "")?.[1];
-  if (key === undefined) {
-    throw new GatewayError("unauthenticated", "send a key in the header Authorization: Bearer <key>");
-  }
-  const digest = hash("sha256", key, "buffer");
-  if (!isOneOf(digest, parts.operatorKeyDigests)) {
-    throw new GatewayError("unauthenticated", "the key is unknown, revoked or expired");
-  }
-  const tenantName = header.get("Posthorn-Tenant") ?? defaultTenantName;
-  const tenantId = parts.tenantIdByName(tenantName);
+  if (key !== undefined) return hash("sha256", key, "buffer");
+  throw new GatewayError("unauthenticated", "send a key in the header Authorization: Bearer <key>");
+}
+
+function operatorIn(tenantName: string, { directory }: AuthParts): Caller {
+  const tenantId = directory.tenantIds.get(tenantName);
   if (tenantId === undefined) {
     throw new GatewayError("not_found", "there is no tenant of the name that Posthorn-Tenant gives");
   }
-  return { tenantId, scopes: everyScope, isOperator: true };
+  const everything = { clientId: null, clientRef: null, scopes: everyScope };
+  return { tenantId, ...everything, actor: "operator", isOperator: true };
+}
+
+/** Which of the reasons it is, is nobody's business. Revoked keys, and those of deleted tenants, are not there. */
+function findApiKey(digest: Buffer, { directory, clock }: AuthParts): DirectoryApiKey {
+  const key = directory.apiKeys.get(digest.toString("hex"));
+  const isLive =
+    key !== undefined &&
+    (key.expiresAt === null || key.expiresAt > clock.now()) &&
+    (key.clientId === null || directory.clients.has(key.clientId));
+  if (isLive) return key;
+  throw new GatewayError("unauthenticated", "the key is unknown, revoked or expired");
+}
+
+async function countCall(key: DirectoryApiKey, responseHeader: Headers, parts: AuthParts): Promise<void> {
+  if (key.rateLimitPerMinute === 0) return;
+  const { isAdmitted, limit, remaining, resetMs } = await parts.rateLimiter.count(
+    key.id,
+    key.rateLimitPerMinute,
+  );
+  responseHeader.set("X-RateLimit-Limit", String(limit));
+  responseHeader.set("X-RateLimit-Remaining", String(remaining));
+  responseHeader.set("X-RateLimit-Reset", String(Math.ceil((parts.clock.now().getTime() + resetMs) / 1000)));
+  if (isAdmitted) return;
+  const waitSeconds = Math.max(1, Math.ceil(resetMs / 1000));
+  responseHeader.set("Retry-After", String(waitSeconds));
+  throw new GatewayError(
+    "over_limit",
+    `the key may make ${limit} calls a minute: try again in ${waitSeconds} seconds`,
+  );
 }
 
 /** Compares with all of them, so that the time tells neither which one matched nor how much of it. */

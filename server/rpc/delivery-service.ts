@@ -2,6 +2,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import type { Clock } from "../clock.ts";
 import { isUuid } from "../domain/ids.ts";
+import type { Owner } from "../store/access.ts";
 import { getDelivery, listDeliveries } from "../store/delivery-log.ts";
 import type { Database } from "../store/orm.ts";
 import { callerOf } from "./auth.ts";
@@ -16,7 +17,7 @@ export interface DeliveryServiceParts {
    *
    * @throws GatewayError `not_found` or `wrong_state`
    */
-  retryDelivery(tenantId: number, deliveryId: string, now: Date): Promise<void>;
+  retryDelivery(owner: Owner, deliveryId: string, now: Date): Promise<void>;
   /** Says that something may be due now. */
   wakeDispatcher(): void;
 }
@@ -25,19 +26,24 @@ export function createDeliveryService(parts: DeliveryServiceParts): ServiceImpl<
   const { database, clock } = parts;
   return {
     async listDeliveries(request, context) {
-      const { tenantId } = callerOf(context);
+      const caller = callerOf(context);
       const filter = toDeliveryFilter(request);
-      const list = ["deliveries", tenantId, { ...filter, states: [...filter.states].sort() }];
+      const list = [
+        "deliveries",
+        caller.tenantId,
+        caller.clientId,
+        { ...filter, states: [...filter.states].sort() },
+      ];
       const beforeId = readPageToken(request.pageToken, list, isUuid);
       const size = pageSizeOf(request.pageSize);
-      const found = await listDeliveries(database, tenantId, filter, { limit: size + 1, beforeId });
+      const found = await listDeliveries(database, caller, filter, { limit: size + 1, beforeId });
       const { page, nextPageToken } = cutPage(found, size, list);
       return { deliveries: page.map(fromDelivery), nextPageToken };
     },
 
     async getDelivery(request, context) {
-      const { tenantId } = callerOf(context);
-      const { delivery, attempts, payload } = await getDelivery(database, tenantId, idOf(request));
+      const caller = callerOf(context);
+      const { delivery, attempts, payload } = await getDelivery(database, caller, idOf(request));
       return {
         delivery: fromDelivery(delivery),
         attempts: attempts.map(fromAttempt),
@@ -47,10 +53,10 @@ export function createDeliveryService(parts: DeliveryServiceParts): ServiceImpl<
     },
 
     async retryDelivery(request, context) {
-      const { tenantId } = callerOf(context);
-      await parts.retryDelivery(tenantId, idOf(request), clock.now());
+      const caller = callerOf(context);
+      await parts.retryDelivery(caller, idOf(request), clock.now());
       parts.wakeDispatcher();
-      const { delivery } = await getDelivery(database, tenantId, idOf(request));
+      const { delivery } = await getDelivery(database, caller, idOf(request));
       return { delivery: fromDelivery(delivery) };
     },
   };

@@ -6,7 +6,7 @@ import { Violation, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { GatewayError, type GatewayErrorKind } from "../domain/errors.ts";
-import { isDatabaseOutage } from "../store/outage.ts";
+import { isDatabaseOutage } from "../store/faults.ts";
 
 const codeByKind = {
   invalid_input: Code.InvalidArgument,

@@ -51,6 +51,11 @@ export function readPageToken(
   );
 }
 
+/** True for what can be the id of a row of a table with integer ids. */
+export function isRowId(text: string): boolean {
+  return /^[1-9][0-9]{0,9}$/.test(text) && Number(text) <= 2_147_483_647;
+}
+
 const fingerprintLength = 16;
 
 function fingerprint(list: readonly unknown[]): string {

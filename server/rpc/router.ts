@@ -5,22 +5,35 @@ import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import type { Logger } from "pino";
+import { ApiKeyService } from "../../gen/posthorn/v1/api_key_service_pb.ts";
+import { AuditService } from "../../gen/posthorn/v1/audit_service_pb.ts";
+import { ClientService } from "../../gen/posthorn/v1/client_service_pb.ts";
 import { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { EventService } from "../../gen/posthorn/v1/event_service_pb.ts";
+import { TenantService } from "../../gen/posthorn/v1/tenant_service_pb.ts";
 import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
 import { optionFormats } from "../../plugins/transformer.ts";
 import { createOptionsCheck } from "../domain/transformer-options.ts";
 import type { RuleContext } from "../domain/webhook-rules.ts";
+import { type ApiKeyServiceParts, createApiKeyService } from "./api-key-service.ts";
+import { type AuditServiceParts, createAuditService } from "./audit-service.ts";
 import { type AuthParts, createGate } from "./auth.ts";
+import { type ClientServiceParts, createClientService } from "./client-service.ts";
 import { createDeliveryService, type DeliveryServiceParts } from "./delivery-service.ts";
 import { createErrorInterceptor, toConnectError } from "./errors.ts";
 import { createEventService, type EventServiceParts } from "./event-service.ts";
+import { JsonTextDecoder } from "./json-text.ts";
+import { createTenantService, type TenantServiceParts } from "./tenant-service.ts";
 import { createWebhookService, type WebhookServiceParts } from "./webhook-service.ts";
 
 export interface RpcParts
-  extends AuthParts,
+  extends ApiKeyServiceParts,
+    AuditServiceParts,
+    AuthParts,
+    ClientServiceParts,
     DeliveryServiceParts,
     EventServiceParts,
+    TenantServiceParts,
     Omit<WebhookServiceParts, "rules">,
     Pick<RuleContext, "mode" | "transformers"> {
   log: Logger;
@@ -35,18 +48,33 @@ export type RpcHandler = ReturnType<typeof connectNodeAdapter>;
 const requestBytesMax = 4 * 1024 * 1024;
 const timeoutMaxMs = 30_000;
 
+/** `textDecoder` is an option of Connect's own serialization, which its types do not show here. */
+const jsonOptions = {
+  useProtoFieldName: true,
+  alwaysEmitImplicit: true,
+  ignoreUnknownFields: false,
+  textDecoder: new JsonTextDecoder(),
+};
+
 export function createRpcHandler(parts: RpcParts): RpcHandler {
   return connectNodeAdapter({
+    ...handlerOptions(parts),
     routes: addServices(parts),
+    ...(parts.fallback && { fallback: parts.fallback }),
+  });
+}
+
+/** How every call is treated, whichever way it comes in. */
+export function handlerOptions(parts: RpcParts) {
+  return {
     requestGate: guard(parts),
     // The first one is the outermost: it sees what the rules and the handlers throw.
     interceptors: [createErrorInterceptor(parts.log), createValidateInterceptor()],
     readMaxBytes: requestBytesMax,
     maxTimeoutMs: timeoutMaxMs,
-    jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true, ignoreUnknownFields: false },
-    ...(parts.fallback && { fallback: parts.fallback }),
+    jsonOptions,
     ...(parts.shutdownSignal && { shutdownSignal: parts.shutdownSignal }),
-  });
+  };
 }
 
 /** The services that this gateway has, with what each needs. */
@@ -60,19 +88,23 @@ export function addServices(parts: RpcParts): (router: ConnectRouter) => void {
     router.service(WebhookService, createWebhookService({ ...parts, rules }));
     router.service(DeliveryService, createDeliveryService(parts));
     router.service(EventService, createEventService(parts));
+    router.service(ClientService, createClientService(parts));
+    router.service(ApiKeyService, createApiKeyService(parts));
+    router.service(TenantService, createTenantService(parts));
+    router.service(AuditService, createAuditService(parts));
   };
 }
 
-function guard(parts: RpcParts): (context: HandlerContext) => void {
+function guard(parts: RpcParts): (context: HandlerContext) => Promise<void> {
   const admit = createGate(parts);
-  return (context) => {
+  return async (context) => {
     // Set before anything can fail: a cache may keep some errors too.
     if (context.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
       context.responseHeader.set("Cache-Control", "private, no-store");
       context.responseHeader.set("Vary", "Authorization");
     }
     try {
-      admit(context);
+      await admit(context);
     } catch (error) {
       throw toConnectError(error, context.method.input, parts.log);
     }

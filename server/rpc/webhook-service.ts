@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { Logger } from "pino";
-import type { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
-import type { Clock } from "../clock.ts";
+import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
+import type { Probe } from "../delivery/probe.ts";
 import { GatewayError } from "../domain/errors.ts";
 import {
   applyChange,
@@ -12,78 +12,66 @@ import {
   findHold,
   type RuleContext,
 } from "../domain/webhook-rules.ts";
-import type { Database } from "../store/orm.ts";
 import type { Sealer } from "../store/sealer.ts";
-import { createWebhook, deleteWebhook, getWebhook, listWebhooks, updateWebhook } from "../store/webhooks.ts";
-import { callerOf } from "./auth.ts";
-import { fromWebhook, toWebhookChange, toWebhookSettings } from "./convert.ts";
-import { cutPage, pageSizeOf, readPageToken } from "./paging.ts";
+import {
+  createWebhook,
+  deleteWebhook,
+  getWebhook,
+  listWebhooks,
+  type NewWebhook,
+  rotateWebhookSecret,
+  updateWebhook,
+} from "../store/webhooks.ts";
+import { type Caller, callerOf } from "./auth.ts";
+import { type ChangeParts, changing } from "./change.ts";
+import { fromAttempt, fromWebhook, toWebhookChange, toWebhookSettings } from "./convert.ts";
+import { type IdempotencyParts, runOnce } from "./idempotency.ts";
+import { cutPage, isRowId, pageSizeOf, readPageToken } from "./paging.ts";
 
-export interface WebhookServiceParts {
-  database: Database;
+const overlapSecondsDefault = 86_400;
+
+export interface WebhookServiceParts extends IdempotencyParts, ChangeParts {
   sealer: Sealer;
-  clock: Clock;
-  log: Logger;
   rules: RuleContext;
-  /** Refreshes what this process knows of the configuration and tells the other processes. */
-  configurationChanged(): Promise<void>;
-  /** Says that something may be due now. */
-  wakeDispatcher(): void;
+  probe: Pick<Probe, "run">;
 }
 
 export function createWebhookService(parts: WebhookServiceParts): ServiceImpl<typeof WebhookService> {
   const { database, sealer, clock, rules } = parts;
 
-  /** What a refusal leaves behind is nothing; any other failure may come after the commit. */
-  async function changing<T>(change: Promise<T>): Promise<T> {
-    try {
-      const result = await change;
-      await announce();
-      return result;
-    } catch (error) {
-      if (!(error instanceof GatewayError)) await announce();
-      throw error;
-    }
-  }
-
-  /**
-   * A change that is committed has happened: an answer that says otherwise would lose the only look at a secret. Those
-   * who publish and claim compare versions, so a word that is lost costs the others a moment and no promise.
-   */
-  async function announce(): Promise<void> {
-    try {
-      await parts.configurationChanged();
-    } catch (error) {
-      parts.log.warn({ err: error }, "a change of configuration could not be announced");
-    }
-    parts.wakeDispatcher();
-  }
-
   return {
     async createWebhook(request, context) {
-      const settings = toWebhookSettings(request);
-      checkNewWebhook(settings, rules);
-      checkHeaders(request.headers);
-      if (request.signatureSecret !== undefined) checkOwnSecret(request.signatureSecret);
-      const secret = settings.isSigned ? (request.signatureSecret ?? makeSecret()) : null;
-      const webhook = { settings, secret, headers: { ...request.headers } };
-      const created = await changing(
-        createWebhook(database, sealer, callerOf(context).tenantId, webhook, clock.now()),
-      );
-      return { ...fromWebhook(created, null), signatureSecret: secret ?? undefined };
+      const caller = callerOf(context);
+      return await runOnce(parts, caller, WebhookService.method.createWebhook, request, async (keep) => {
+        const settings = toWebhookSettings(request);
+        settings.clientRef = clientRefFor(caller, request.clientRef);
+        checkNewWebhook(settings, rules);
+        checkHeaders(request.headers);
+        if (request.signatureSecret !== undefined) checkOwnSecret(request.signatureSecret);
+        const secret = settings.isSigned ? (request.signatureSecret ?? makeSecret()) : null;
+        const webhook: NewWebhook = {
+          settings,
+          secret,
+          headers: { ...request.headers },
+          // Without the secret, which is shown once.
+          inTransaction: (transaction, made) => keep(transaction, fromWebhook(made, null)),
+        };
+        const created = await changing(parts, createWebhook(database, sealer, caller, webhook, clock.now()));
+        return { ...fromWebhook(created, null), signatureSecret: secret ?? undefined };
+      });
     },
 
     async getWebhook(request, context) {
-      const webhook = await getWebhook(database, callerOf(context).tenantId, request.id ?? 0);
+      const webhook = await getWebhook(database, callerOf(context), request.id ?? 0);
       return { webhook: fromWebhook(webhook, findHold(webhook, rules)) };
     },
 
     async listWebhooks(request, context) {
-      const { tenantId } = callerOf(context);
-      const list = ["webhooks", tenantId];
-      const beforeId = readPageToken(request.pageToken, list, isWebhookId);
+      const caller = callerOf(context);
+      const list = ["webhooks", caller.tenantId, caller.clientId];
+      const beforeId = readPageToken(request.pageToken, list, isRowId);
       const size = pageSizeOf(request.pageSize);
-      const found = await listWebhooks(database, tenantId, {
+      const found = await listWebhooks(database, caller, {
         limit: size + 1,
         beforeId: beforeId === null ? null : Number(beforeId),
       });
@@ -95,30 +83,72 @@ export function createWebhookService(parts: WebhookServiceParts): ServiceImpl<ty
     },
 
     async updateWebhook(request, context) {
+      const caller = callerOf(context);
       const { settings, headers } = toWebhookChange(request);
       if (headers !== undefined) checkHeaders(headers);
+      if (settings.clientRef === null && caller.clientRef !== null) throw outsideClient(caller.clientRef);
+      if (settings.clientRef !== undefined) settings.clientRef = clientRefFor(caller, settings.clientRef);
       const change = {
         apply: (before: Parameters<typeof applyChange>[0]) => applyChange(before, settings, rules),
         headers,
       };
-      const { tenantId } = callerOf(context);
       const webhook = await changing(
-        updateWebhook(database, sealer, tenantId, request.id ?? 0, change, clock.now()),
+        parts,
+        updateWebhook(database, sealer, caller, request.id ?? 0, change, clock.now()),
       );
       return { webhook: fromWebhook(webhook, findHold(webhook, rules)) };
     },
 
     async deleteWebhook(request, context) {
-      await changing(deleteWebhook(database, callerOf(context).tenantId, request.id ?? 0, clock.now()));
+      await changing(parts, deleteWebhook(database, callerOf(context), request.id ?? 0, clock.now()));
       return {};
+    },
+
+    async rotateWebhookSecret(request, context) {
+      if (request.signatureSecret !== undefined) checkOwnSecret(request.signatureSecret);
+      const secret = request.signatureSecret ?? makeSecret();
+      const rotation = { secret, overlapSeconds: request.overlapSeconds ?? overlapSecondsDefault };
+      const { webhook, formerExpiresAt } = await changing(
+        parts,
+        rotateWebhookSecret(database, sealer, callerOf(context), request.id ?? 0, rotation, clock.now()),
+      );
+      return {
+        signatureSecret: secret,
+        formerSecretExpiresAt: formerExpiresAt ? timestampFromDate(formerExpiresAt) : undefined,
+        webhook: fromWebhook(webhook, findHold(webhook, rules)),
+      };
+    },
+
+    async testWebhook(request, context) {
+      const { id } = await getWebhook(database, callerOf(context), request.id ?? 0);
+      const result = await parts.probe.run(id, request.eventType ?? null);
+      return {
+        eventType: result.eventType,
+        webhookIdHeader: result.deliveryId,
+        attempt: result.attempt ? fromAttempt(result.attempt) : undefined,
+        reason: result.reason ?? undefined,
+        reasonDetail: result.reasonDetail ?? undefined,
+        contentType: result.payload?.contentType,
+        body: result.payload ? new Uint8Array(result.payload.body) : undefined,
+      };
     },
   };
 }
 
-function makeSecret(): string {
-  return `whsec_${randomBytes(32).toString("base64")}`;
+/** A key that is narrowed to a client makes webhooks of this client only, and need not say so. */
+function clientRefFor(caller: Caller, asked: string | null | undefined): string | null {
+  if (caller.clientRef === null) return asked ?? null;
+  if (asked !== undefined && asked !== null && asked !== caller.clientRef)
+    throw outsideClient(caller.clientRef);
+  return caller.clientRef;
 }
 
-function isWebhookId(text: string): boolean {
-  return /^[1-9][0-9]{0,9}$/.test(text) && Number(text) <= 2_147_483_647;
+function outsideClient(clientRef: string): GatewayError {
+  return new GatewayError("forbidden", `the key is for webhooks of client ${clientRef} only`, {
+    field: "client_ref",
+  });
+}
+
+function makeSecret(): string {
+  return `whsec_${randomBytes(32).toString("base64")}`;
 }

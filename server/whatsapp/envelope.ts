@@ -34,6 +34,8 @@ const faultCountMax = 50;
 export interface SplitResult {
   /** By their WhatsApp time (those without one last), then by their place in the body. */
   events: IncomingEvent[];
+  /** Where each event stands in the body, such as `entry[0].changes[0].value.messages[0]`; in the order of `events`. */
+  paths: string[];
   /** False when nothing could be split out: the body is worth keeping as it came. */
   isSensible: boolean;
   /** What could not be read, as `path: reason`, at most 50; the events beside it are complete. */
@@ -59,8 +61,12 @@ const echoMakers: Makers = { ...inboundMakers, messages: makeSent };
 const itemKeys = Object.keys(inboundMakers) as (keyof Makers)[];
 
 type Item = Record<string, unknown>;
+interface Located {
+  event: IncomingEvent;
+  path: string;
+}
 interface Split {
-  events: IncomingEvent[];
+  found: Located[];
   faults: string[];
 }
 
@@ -71,15 +77,25 @@ class TooManyItems extends Error {}
  * @param receivedAt  stands in for a missing time when events are put in order, and for nothing else
  */
 export function splitBody(rawBody: Uint8Array, receivedAt: Date): SplitResult {
-  const split: Split = { events: [], faults: [] };
+  const split: Split = { found: [], faults: [] };
   try {
     splitEnvelope(readJson(rawBody, split), split);
   } catch (error) {
     if (!(error instanceof TooManyItems)) throw error;
-    return { events: [], isSensible: false, faults: [`body: holds more than ${eventCountMax} items`] };
+    return {
+      events: [],
+      paths: [],
+      isSensible: false,
+      faults: [`body: holds more than ${eventCountMax} items`],
+    };
   }
-  const events = inOrder(split.events, receivedAt);
-  return { events, isSensible: events.length > 0, faults: split.faults };
+  const found = inOrder(split.found, receivedAt);
+  return {
+    events: found.map(({ event }) => event),
+    paths: found.map(({ path }) => path),
+    isSensible: found.length > 0,
+    faults: split.faults,
+  };
 }
 
 /** The body as JSON; undefined if it is none. */
@@ -194,9 +210,9 @@ function addEvent<T>(
   path: string,
   split: Split,
 ): void {
-  if (split.events.length === eventCountMax) throw new TooManyItems();
+  if (split.found.length === eventCountMax) throw new TooManyItems();
   try {
-    split.events.push(make(item, around));
+    split.found.push({ event: make(item, around), path });
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     addFault(split, path, "is nested too deep");
@@ -204,9 +220,9 @@ function addEvent<T>(
 }
 
 /** Sorts by time, and keeps the order of the body where times are the same. */
-function inOrder(events: IncomingEvent[], receivedAt: Date): IncomingEvent[] {
-  const timeMs = (event: IncomingEvent) => (event.occurredAt ?? receivedAt).getTime();
-  return events.length < 2 ? events : events.sort((first, second) => timeMs(first) - timeMs(second));
+function inOrder(found: Located[], receivedAt: Date): Located[] {
+  const timeMs = ({ event }: Located) => (event.occurredAt ?? receivedAt).getTime();
+  return found.length < 2 ? found : found.sort((first, second) => timeMs(first) - timeMs(second));
 }
 
 function addFault(split: Split, path: string, reason: string): void {

@@ -30,18 +30,21 @@ describe("POST /whatsapp/webhook", () => {
     expect(answer.headers.get("server")).toBeNull();
     expect(port.published).toHaveLength(1);
     expect(port.published[0]!.events.map((event) => event.type)).toEqual(["message.received"]);
-    expect(port.published[0]!.scope).toEqual({ tenantId: null, appSecretIndex: 0 });
+    expect(port.published[0]!.scope).toEqual({
+      tenantId: null,
+      signer: { isOperator: true, secret: appSecret },
+    });
     expect(port.kept).toEqual([]);
   });
 
   test("says which app secret signed", async () => {
     const port = await listenWithRoutes({}, { appSecrets: ["old-secret", "new-secret"] });
     await post(port, inbound, { "X-Hub-Signature-256": sign(inbound, "new-secret") });
-    expect(port.published[0]!.scope).toMatchObject({ appSecretIndex: 1 });
+    expect(port.published[0]!.scope).toMatchObject({ signer: { isOperator: true, secret: "new-secret" } });
   });
 
   test("answers only once the events are stored", async () => {
-    const stored = Promise.withResolvers<void>();
+    const stored = Promise.withResolvers<object[]>();
     let isPublishing = false;
     let isAnswered = false;
     const port = await listenWithRoutes({
@@ -58,7 +61,7 @@ describe("POST /whatsapp/webhook", () => {
     // A round trip on another connection: time enough for a premature answer to show.
     await fetch(`${port.url}/healthz`);
     expect(isAnswered).toBe(false);
-    stored.resolve();
+    stored.resolve([{}]);
     expect(await answer).toBe(200);
   });
 
@@ -271,7 +274,7 @@ describe("senders that dawdle, leave or come in crowds", () => {
   });
 
   test("beyond the bytes that may wait, new bodies are answered 503 with Retry-After until others are done", async () => {
-    const stored = Promise.withResolvers<void>();
+    const stored = Promise.withResolvers<object[]>();
     let publishingCount = 0;
     const port = await listenWithRoutes(
       {
@@ -289,7 +292,7 @@ describe("senders that dawdle, leave or come in crowds", () => {
     expect(refused.status).toBe(503);
     expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
 
-    stored.resolve();
+    stored.resolve([{}]);
     expect((await Promise.all(first)).map((answer) => answer.status)).toEqual([200, 200, 200]);
     expect((await post(port, inbound)).status).toBe(200);
   });
@@ -333,8 +336,8 @@ describe("without an app secret", () => {
     clock.nowMs += 86_400_000;
     expect((await post(port, inbound)).status).toBe(200);
     expect(port.published.map(({ scope }) => scope)).toEqual([
-      { tenantId: null, appSecretIndex: null },
-      { tenantId: null, appSecretIndex: null },
+      { tenantId: null, signer: { isOperator: true, secret: null } },
+      { tenantId: null, signer: { isOperator: true, secret: null } },
     ]);
     expect(warnings(port)).toHaveLength(1);
   });

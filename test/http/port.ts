@@ -76,7 +76,10 @@ export async function listenWithRoutes(
     {
       publish: async (events, scope) => {
         published.push({ events, scope });
+        return events.map(() => ({}));
       },
+      hasClientSecrets: () => false,
+      findClientSecrets: () => [],
       keepMalformed: async (rawBody, reason) => {
         kept.push({ rawBody: Buffer.from(rawBody), reason });
       },
@@ -84,6 +87,7 @@ export async function listenWithRoutes(
       rpcHandler: (_request, response) => {
         response.end("rpc");
       },
+      createWebhook: async () => ({ status: 200, headers: new Map(), body: {} }),
       clock: systemClock,
       log: createLogger(logLevel, { write: (line) => void logLines.push(JSON.parse(line)) }),
       ...parts,

@@ -11,14 +11,18 @@ import { builtinTransformers } from "../../plugins/builtin.ts";
 import type { Transformer } from "../../plugins/transformer.ts";
 import { createPublisher } from "../../server/delivery/publish.ts";
 import { createIdSource } from "../../server/domain/ids.ts";
+import { scopes } from "../../server/rpc/auth.ts";
+import { createKeyUsage } from "../../server/rpc/key-usage.ts";
 import { createRpcHandler } from "../../server/rpc/router.ts";
 import { changeConfiguration } from "../../server/store/configuration.ts";
 import { retryDelivery } from "../../server/store/deliveries.ts";
 import { openDirectory } from "../../server/store/directory.ts";
 import { openDatabase } from "../../server/store/orm.ts";
 import { createPartitions } from "../../server/store/partitions.ts";
+import { createRateLimiter } from "../../server/store/rate-limiter.ts";
 import { createSealer } from "../../server/store/sealer.ts";
 import { splitBody } from "../../server/whatsapp/envelope.ts";
+import { createGraph } from "../../server/whatsapp/graph.ts";
 import { openTestDatabase } from "../helpers/database.ts";
 
 export const operatorKey = "phk_operator";
@@ -32,17 +36,37 @@ export interface Answer {
   text: string;
 }
 
+export interface CreatedKey {
+  id: number;
+  key: string;
+  /** Authorization of a request with it. */
+  headers: Record<string, string>;
+}
+
 export type RpcGateway = Awaited<ReturnType<typeof openRpcGateway>>;
 
-/** `tenants` beside `default`; `transformers` beside those that come with the gateway. */
-export async function openRpcGateway(
-  options: { mode?: "production" | "development"; tenants?: string[]; transformers?: Transformer[] } = {},
-) {
+export interface RpcGatewayOptions {
+  mode?: "production" | "development";
+  /** Beside `default`. */
+  tenants?: string[];
+  /** Beside those that come with the gateway. */
+  transformers?: Transformer[];
+  /** Default: a port where nothing listens. */
+  graphUrl?: string;
+  graphTimeoutMs?: number;
+  /** Default: true. */
+  autoClients?: boolean;
+}
+
+export async function openRpcGateway(options: RpcGatewayOptions = {}) {
   const testDatabase = await openTestDatabase();
   const database = await openDatabase(testDatabase.url, { onConnectionError: () => undefined });
   const sealer = createSealer([new Uint8Array(32).fill(7)]);
   const clock = { at: new Date("2026-03-05T12:00:00.123Z") };
-  const systemClock = { now: () => new Date(clock.at), sleep: () => Promise.resolve() };
+  const systemClock = {
+    now: () => new Date(clock.at),
+    sleep: () => new Promise<void>((resolve) => setTimeout(resolve, 1)),
+  };
   const logged: Record<string, unknown>[] = [];
   const log = pino({ level: "info" }, { write: (line: string) => logged.push(JSON.parse(line)) });
   const directory = await openDirectory(database, testDatabase.url, sealer, log);
@@ -81,8 +105,22 @@ export async function openRpcGateway(
       clock: systemClock,
       log,
     },
-    { autoClients: true, leaseMs: 30_000, batchEventsMax: 500, queueEventsMax: 10_000 },
+    {
+      autoClients: options.autoClients ?? true,
+      leaseMs: 30_000,
+      batchEventsMax: 500,
+      queueEventsMax: 10_000,
+    },
   );
+  const keyUsage = createKeyUsage({ database, clock: systemClock, log });
+  const graph = createGraph({
+    url: options.graphUrl ?? "http://127.0.0.1:9",
+    version: "v23.0",
+    timeoutMs: options.graphTimeoutMs ?? 5_000,
+    responseBytesMax: 64 * 1024,
+    caPem: null,
+    egressProxy: null,
+  });
   const wakeUps = { count: 0 };
   const announce = { run: () => directory.announce() };
   const shutdown = new AbortController();
@@ -93,15 +131,19 @@ export async function openRpcGateway(
     log,
     mode: options.mode ?? "development",
     operatorKeyDigests: [operatorKey, nextOperatorKey].map((key) => hash("sha256", key, "buffer")),
-    tenantIdByName: (name) => directory.current.tenantIds.get(name),
+    directory: directory.current,
+    rateLimiter: createRateLimiter(database.pool),
+    noteKeyUsed: keyUsage.note,
     transformers,
+    graph,
+    probe: { run: () => Promise.reject(new Error("there are no threads here")) },
     publisher,
     splitBody,
     configurationChanged: () => announce.run(),
     wakeDispatcher: () => {
       wakeUps.count++;
     },
-    retryDelivery: (tenantId, deliveryId, now) => retryDelivery(database, tenantId, deliveryId, now),
+    retryDelivery: (owner, deliveryId, now) => retryDelivery(database, owner, deliveryId, now),
     shutdownSignal: shutdown.signal,
   });
   const http = createHttpServer(handler);
@@ -124,6 +166,18 @@ export async function openRpcGateway(
     };
   }
 
+  const call = async (method: string, body: unknown, headers?: Record<string, string>): Promise<Answer> => {
+    const response = await fetch(`${url}/posthorn.v1.${method}`, {
+      method: "POST",
+      headers: {
+        "Content-Type": "application/json",
+        ...(headers ?? { Authorization: `Bearer ${operatorKey}` }),
+      },
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    });
+    return await read(response);
+  };
+
   return {
     url: url!,
     http2Url: http2Url!,
@@ -141,16 +195,30 @@ export async function openRpcGateway(
     transformers,
     tenantIds,
     /** POST of JSON, as curl would; headers given replace those of the operator. */
-    async call(method: string, body: unknown, headers?: Record<string, string>): Promise<Answer> {
-      const response = await fetch(`${url}/posthorn.v1.${method}`, {
-        method: "POST",
-        headers: {
-          "Content-Type": "application/json",
-          ...(headers ?? { Authorization: `Bearer ${operatorKey}` }),
-        },
-        body: typeof body === "string" ? body : JSON.stringify(body),
+    call,
+    /** Makes a key of a tenant with every scope and no rate limit, unless told otherwise. */
+    async createKey(fields: Record<string, unknown> = {}, tenant = "default"): Promise<CreatedKey> {
+      const asked = { name: "test", scopes, rate_limit_per_minute: 0, ...fields };
+      const { body } = await call("ApiKeyService/CreateApiKey", asked, asTenant(tenant));
+      if (body.key === undefined) throw new Error(JSON.stringify(body));
+      return { id: body.api_key.id, key: body.key, headers: { Authorization: `Bearer ${body.key}` } };
+    },
+    /** Makes a client with numbers, as if it had been added. */
+    async addClient(clientRef: string, numbers: string[] = [], tenant = "default"): Promise<void> {
+      const tenantId = directory.current.tenantIds.get(tenant)!;
+      await changeConfiguration(database, async (em, version) => {
+        const [row] = await em.execute<{ id: number }[]>(
+          "INSERT INTO client (tenant_id, client_ref, version, created_at) VALUES (?, ?, ?, now()) RETURNING id",
+          [tenantId, clientRef, version],
+        );
+        for (const number of numbers) {
+          await em.execute(
+            `INSERT INTO phone_number (phone_number_id, client_id, version, created_at) VALUES (?, ?, ?, now())`,
+            [number, row!.id, version],
+          );
+        }
       });
-      return await read(response);
+      await directory.announce();
     },
     /** GET with the message in the query. */
     async get(method: string, message: unknown, headers?: Record<string, string>): Promise<Answer> {
@@ -169,6 +237,8 @@ export async function openRpcGateway(
       http.closeAllConnections();
       await new Promise((resolve) => http.close(resolve));
       await publisher.close();
+      await graph.close();
+      await keyUsage.close();
       await directory.close();
       await database.close();
       await testDatabase.close();

@@ -59,7 +59,7 @@ export type Delivery = Message<"posthorn.v1.Delivery"> & {
 
   /**
    * Why it is `failed` (`attempts_exhausted`, `transformer_error`, `lost_repeatedly`, `expired`) or `canceled`
-   * (`webhook_disabled`, `webhook_deleted`); absent in other states.
+   * (`webhook_disabled`, `webhook_deleted`, `client_deleted`); absent in other states.
    *
    * @generated from field: optional string reason = 6;
    */
@@ -158,7 +158,7 @@ export type DeliveryJson = {
 
   /**
    * Why it is `failed` (`attempts_exhausted`, `transformer_error`, `lost_repeatedly`, `expired`) or `canceled`
-   * (`webhook_disabled`, `webhook_deleted`); absent in other states.
+   * (`webhook_disabled`, `webhook_deleted`, `client_deleted`); absent in other states.
    *
    * @generated from field: optional string reason = 6;
    */

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file posthorn/v1/event_service.proto.
  */
 export const file_posthorn_v1_event_service: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wb3N0aG9ybi92MS9ldmVudF9zZXJ2aWNlLnByb3RvEgtwb3N0aG9ybi52MSI4ChRQdWJsaXNoRXZlbnRzUmVxdWVzdBIgCgZib2RpZXMYASADKAlCELpIDZIBCggBEGQiBHICEAEiRAoVUHVibGlzaEV2ZW50c1Jlc3BvbnNlEisKBmV2ZW50cxgBIAMoCzIbLnBvc3Rob3JuLnYxLlB1Ymxpc2hlZEV2ZW50IoQBCg5QdWJsaXNoZWRFdmVudBISCgpib2R5X2luZGV4GAEgASgNEgwKBHR5cGUYAiABKAkSFQoIZXZlbnRfaWQYAyABKAlIAIgBARIUCgxpc19kdXBsaWNhdGUYBCABKAgSFgoOZGVsaXZlcnlfY291bnQYBSABKA1CCwoJX2V2ZW50X2lkMnsKDEV2ZW50U2VydmljZRJrCg1QdWJsaXNoRXZlbnRzEiEucG9zdGhvcm4udjEuUHVibGlzaEV2ZW50c1JlcXVlc3QaIi5wb3N0aG9ybi52MS5QdWJsaXNoRXZlbnRzUmVzcG9uc2UiE5ACAsrzGAxldmVudHM6d3JpdGVCJVojcG9zdGhvcm4vZ2VuL3Bvc3Rob3JuL3YxO3Bvc3Rob3JudjFiBnByb3RvMw", [file_buf_validate_validate, file_posthorn_v1_scope]);
+  fileDesc("Ch9wb3N0aG9ybi92MS9ldmVudF9zZXJ2aWNlLnByb3RvEgtwb3N0aG9ybi52MSKHAQoUUHVibGlzaEV2ZW50c1JlcXVlc3QSIAoGYm9kaWVzGAEgAygJQhC6SA2SAQoIARBkIgRyAhABEjkKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUIbukgYchYyFF5bXHgyMS1ceDdlXXsxLDIwMH0kSACIAQFCEgoQX2lkZW1wb3RlbmN5X2tleSJEChVQdWJsaXNoRXZlbnRzUmVzcG9uc2USKwoGZXZlbnRzGAEgAygLMhsucG9zdGhvcm4udjEuUHVibGlzaGVkRXZlbnQihAEKDlB1Ymxpc2hlZEV2ZW50EhIKCmJvZHlfaW5kZXgYASABKA0SDAoEdHlwZRgCIAEoCRIVCghldmVudF9pZBgDIAEoCUgAiAEBEhQKDGlzX2R1cGxpY2F0ZRgEIAEoCBIWCg5kZWxpdmVyeV9jb3VudBgFIAEoDUILCglfZXZlbnRfaWQyewoMRXZlbnRTZXJ2aWNlEmsKDVB1Ymxpc2hFdmVudHMSIS5wb3N0aG9ybi52MS5QdWJsaXNoRXZlbnRzUmVxdWVzdBoiLnBvc3Rob3JuLnYxLlB1Ymxpc2hFdmVudHNSZXNwb25zZSITkAICyvMYDGV2ZW50czp3cml0ZUIlWiNwb3N0aG9ybi9nZW4vcG9zdGhvcm4vdjE7cG9zdGhvcm52MWIGcHJvdG8z", [file_buf_validate_validate, file_posthorn_v1_scope]);
 
 /**
  * WhatsApp webhook bodies, at most 4 MiB in all.
@@ -27,6 +27,14 @@ export type PublishEventsRequest = Message<"posthorn.v1.PublishEventsRequest"> &
    * @generated from field: repeated string bodies = 1;
    */
   bodies: string[];
+
+  /**
+   * Up to 200 visible characters that name this call, kept for 24 hours: the same call with the same key gives the same
+   * answer, another one with it is `invalid_argument`.
+   *
+   * @generated from field: optional string idempotency_key = 2;
+   */
+  idempotencyKey?: string | undefined;
 };
 
 /**
@@ -42,6 +50,14 @@ export type PublishEventsRequestJson = {
    * @generated from field: repeated string bodies = 1;
    */
   bodies?: string[];
+
+  /**
+   * Up to 200 visible characters that name this call, kept for 24 hours: the same call with the same key gives the same
+   * answer, another one with it is `invalid_argument`.
+   *
+   * @generated from field: optional string idempotency_key = 2;
+   */
+  idempotencyKey?: string;
 };
 
 /**
@@ -192,8 +208,8 @@ export const EventService: GenService<{
    * committed together. Safe to repeat: an item that is known already makes no second delivery.
    *
    * Nothing is stored if one of the bodies makes no sense (`invalid_argument` with its path) or, with a tenant's key,
-   * names a number or account of no client of that tenant (`permission_denied`). With the operator key each event goes
-   * to the client that its number belongs to. `resource_exhausted` above 4 MiB in all.
+   * names a number or account of no client of that tenant, or of another client than the key is narrowed to
+   * (`permission_denied`). With the operator key each event goes to the client that its number belongs to. `resource_exhausted` above 4 MiB in all.
    *
    * @generated from rpc posthorn.v1.EventService.PublishEvents
    */

@@ -16,7 +16,7 @@ export const file_posthorn_v1_scope: GenFile = /*@__PURE__*/
 /**
  * The scope that a key needs for this call, such as `webhooks:read`. Every rpc declares one: a call without it is
  * refused for all keys. The operator key has every scope; a key that lacks it gets `permission_denied`, and the
- * message names the scope.
+ * message names the scope. `operator` is no scope that a key can be given: such calls take the operator key alone.
  *
  * @generated from extension: string scope = 51001;
  */

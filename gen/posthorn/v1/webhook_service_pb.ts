@@ -7,6 +7,8 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { FieldMask, FieldMaskJson, StructJson, Timestamp, TimestampJson } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Attempt, AttemptJson } from "./delivery_service_pb.ts";
+import { file_posthorn_v1_delivery_service } from "./delivery_service_pb.ts";
 import { file_posthorn_v1_scope } from "./scope_pb.ts";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -14,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file posthorn/v1/webhook_service.proto.
  */
 export const file_posthorn_v1_webhook_service: GenFile = /*@__PURE__*/
-  fileDesc("CiFwb3N0aG9ybi92MS93ZWJob29rX3NlcnZpY2UucHJvdG8SC3Bvc3Rob3JuLnYxIrsECgdXZWJob29rEgoKAmlkGAEgASgNEg4KBnN0YXR1cxgCIAEoCBIQCghpbmNvbWluZxgDIAEoCBIQCghvdXRnb2luZxgEIAEoCBIQCgh3ZWJob29rcxgFIAEoCRISCgpjcmVhdGVkX2F0GAYgASgBEhgKEHdhaXRpbmdfZHVyYXRpb24YCCABKA0SGQoRc2NoZWR1bGVfYWN0aXZpdHkYCSABKAgSGAoQYWN0aXZlX3NpZ25hdHVyZRgKIAEoCBITCgt0cmFuc2Zvcm1lchgLIAEoCRITCgtldmVudF90eXBlcxgMIAMoCRIXCgpjbGllbnRfcmVmGA0gASgJSACIAQESNAoTdHJhbnNmb3JtZXJfb3B0aW9ucxgOIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFQoNbWF4X2luX2ZsaWdodBgPIAEoDRIOCgZwYXVzZWQYECABKAgSGAoLZGVzY3JpcHRpb24YESABKAlIAYgBARIcCg9kaXNhYmxlZF9yZWFzb24YEiABKAlIAogBARIuCgp1cGRhdGVkX2F0GBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgtoZWxkX3JlYXNvbhgUIAEoCUgDiAEBQg0KC19jbGllbnRfcmVmQg4KDF9kZXNjcmlwdGlvbkISChBfZGlzYWJsZWRfcmVhc29uQg4KDF9oZWxkX3JlYXNvbkoECAcQCFIQc2lnbmF0dXJlX3NlY3JldCLyDQoUQ3JlYXRlV2ViaG9va1JlcXVlc3QSJAoId2ViaG9va3MYASABKAlCDbpICsgBAXIFEAEYgBBIAIgBARIbCgZzdGF0dXMYAiABKAhCBrpIA8gBAUgBiAEBEh0KCGluY29taW5nGAMgASgIQga6SAPIAQFIAogBARImChFzY2hlZHVsZV9hY3Rpdml0eRgEIAEoCEIGukgDyAEBSAOIAQESLAoQd2FpdGluZ19kdXJhdGlvbhgFIAEoDUINukgKyAEBKgUYgLS8AkgEiAEBEiUKEGFjdGl2ZV9zaWduYXR1cmUYBiABKAhCBrpIA8gBAUgFiAEBEhUKCG91dGdvaW5nGAcgASgISAaIAQESNwoLdHJhbnNmb3JtZXIYCCABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MCw2M30kSAeIAQESKAoLZXZlbnRfdHlwZXMYCSADKAlCE7pIEJIBDRBkGAEiB3IFEAEYgAESLwoKY2xpZW50X3JlZhgKIAEoCUIWukgTchEQARjIATIKXlteXHgwMF0qJEgIiAEBEjQKE3RyYW5zZm9ybWVyX29wdGlvbnMYCyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EkkKB2hlYWRlcnMYDCADKAsyLi5wb3N0aG9ybi52MS5DcmVhdGVXZWJob29rUmVxdWVzdC5IZWFkZXJzRW50cnlCCLpIBZoBAhAUEikKEHNpZ25hdHVyZV9zZWNyZXQYDSABKAlCCrpIB3IFEBgYyAFICYgBARImCg1tYXhfaW5fZmxpZ2h0GA4gASgNQgq6SAcqBRiAAigBSAqIAQESEwoGcGF1c2VkGA8gASgISAuIAQESLgoLZGVzY3JpcHRpb24YECABKAlCFLpIEXIPGMgBMgpeW15ceDAwXSokSAyIAQEaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAE6swa6SK8GGskBChR3YWl0aW5nX2R1cmF0aW9uLm9mZhI7d2FpdGluZ19kdXJhdGlvbjogbXVzdCBiZSAwIHdoZW4gc2NoZWR1bGVfYWN0aXZpdHkgaXMgZmFsc2UadCFoYXModGhpcy5zY2hlZHVsZV9hY3Rpdml0eSkgfHwgIWhhcyh0aGlzLndhaXRpbmdfZHVyYXRpb24pIHx8IHRoaXMuc2NoZWR1bGVfYWN0aXZpdHkgfHwgdGhpcy53YWl0aW5nX2R1cmF0aW9uID09IDB1GtsBChN3YWl0aW5nX2R1cmF0aW9uLm9uEk13YWl0aW5nX2R1cmF0aW9uOiBtdXN0IGJlIDEgdG8gNTE4NDAwMCBzZWNvbmRzIHdoZW4gc2NoZWR1bGVfYWN0aXZpdHkgaXMgdHJ1ZRp1IWhhcyh0aGlzLnNjaGVkdWxlX2FjdGl2aXR5KSB8fCAhaGFzKHRoaXMud2FpdGluZ19kdXJhdGlvbikgfHwgIXRoaXMuc2NoZWR1bGVfYWN0aXZpdHkgfHwgdGhpcy53YWl0aW5nX2R1cmF0aW9uID49IDF1GswBChhhY3RpdmVfc2lnbmF0dXJlLmludGVsbGkSWWFjdGl2ZV9zaWduYXR1cmU6IG11c3QgYmUgdHJ1ZSB3aXRoIHRyYW5zZm9ybWVyIGludGVsbGksIHdob3NlIHdlYmhvb2tzIGFyZSBhbHdheXMgc2lnbmVkGlUhaGFzKHRoaXMuYWN0aXZlX3NpZ25hdHVyZSkgfHwgdGhpcy5hY3RpdmVfc2lnbmF0dXJlIHx8IHRoaXMudHJhbnNmb3JtZXIgIT0gJ2ludGVsbGknGrMBChlzaWduYXR1cmVfc2VjcmV0LnVuc2lnbmVkEkFzaWduYXR1cmVfc2VjcmV0OiBtdXN0IGJlIGxlZnQgb3V0IHdoZW4gYWN0aXZlX3NpZ25hdHVyZSBpcyBmYWxzZRpTIWhhcyh0aGlzLmFjdGl2ZV9zaWduYXR1cmUpIHx8IHRoaXMuYWN0aXZlX3NpZ25hdHVyZSB8fCAhaGFzKHRoaXMuc2lnbmF0dXJlX3NlY3JldClCCwoJX3dlYmhvb2tzQgkKB19zdGF0dXNCCwoJX2luY29taW5nQhQKEl9zY2hlZHVsZV9hY3Rpdml0eUITChFfd2FpdGluZ19kdXJhdGlvbkITChFfYWN0aXZlX3NpZ25hdHVyZUILCglfb3V0Z29pbmdCDgoMX3RyYW5zZm9ybWVyQg0KC19jbGllbnRfcmVmQhMKEV9zaWduYXR1cmVfc2VjcmV0QhAKDl9tYXhfaW5fZmxpZ2h0QgkKB19wYXVzZWRCDgoMX2Rlc2NyaXB0aW9uIuUEChVDcmVhdGVXZWJob29rUmVzcG9uc2USCgoCaWQYASABKA0SDgoGc3RhdHVzGAIgASgIEhAKCGluY29taW5nGAMgASgIEhAKCG91dGdvaW5nGAQgASgIEhAKCHdlYmhvb2tzGAUgASgJEhIKCmNyZWF0ZWRfYXQYBiABKAESHQoQc2lnbmF0dXJlX3NlY3JldBgHIAEoCUgAiAEBEhgKEHdhaXRpbmdfZHVyYXRpb24YCCABKA0SGQoRc2NoZWR1bGVfYWN0aXZpdHkYCSABKAgSGAoQYWN0aXZlX3NpZ25hdHVyZRgKIAEoCBITCgt0cmFuc2Zvcm1lchgLIAEoCRITCgtldmVudF90eXBlcxgMIAMoCRIXCgpjbGllbnRfcmVmGA0gASgJSAGIAQESNAoTdHJhbnNmb3JtZXJfb3B0aW9ucxgOIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFQoNbWF4X2luX2ZsaWdodBgPIAEoDRIOCgZwYXVzZWQYECABKAgSGAoLZGVzY3JpcHRpb24YESABKAlIAogBARIcCg9kaXNhYmxlZF9yZWFzb24YEiABKAlIA4gBARIuCgp1cGRhdGVkX2F0GBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgtoZWxkX3JlYXNvbhgUIAEoCUgEiAEBQhMKEV9zaWduYXR1cmVfc2VjcmV0Qg0KC19jbGllbnRfcmVmQg4KDF9kZXNjcmlwdGlvbkISChBfZGlzYWJsZWRfcmVhc29uQg4KDF9oZWxkX3JlYXNvbiI9ChFHZXRXZWJob29rUmVxdWVzdBIhCgJpZBgBIAEoDUIQukgNyAEBKggY/////wcoAUgAiAEBQgUKA19pZCI7ChJHZXRXZWJob29rUmVzcG9uc2USJQoHd2ViaG9vaxgBIAEoCzIULnBvc3Rob3JuLnYxLldlYmhvb2siRgoTTGlzdFdlYmhvb2tzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMY9AMiVwoUTGlzdFdlYmhvb2tzUmVzcG9uc2USJgoId2ViaG9va3MYASADKAsyFC5wb3N0aG9ybi52MS5XZWJob29rEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKCCQoUVXBkYXRlV2ViaG9va1JlcXVlc3QSIQoCaWQYASABKA1CELpIDcgBASoIGP////8HKAFIAIgBARL/AQoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQs0BukjJAeIBxQESCHdlYmhvb2tzEgZzdGF0dXMSCGluY29taW5nEhFzY2hlZHVsZV9hY3Rpdml0eRIQd2FpdGluZ19kdXJhdGlvbhIQYWN0aXZlX3NpZ25hdHVyZRIIb3V0Z29pbmcSC3RyYW5zZm9ybWVyEgtldmVudF90eXBlcxIKY2xpZW50X3JlZhITdHJhbnNmb3JtZXJfb3B0aW9ucxIHaGVhZGVycxINbWF4X2luX2ZsaWdodBIGcGF1c2VkEgtkZXNjcmlwdGlvbhIhCgh3ZWJob29rcxgDIAEoCUIKukgHcgUQARiAEEgBiAEBEhMKBnN0YXR1cxgEIAEoCEgCiAEBEhUKCGluY29taW5nGAUgASgISAOIAQESHgoRc2NoZWR1bGVfYWN0aXZpdHkYBiABKAhIBIgBARIpChB3YWl0aW5nX2R1cmF0aW9uGAcgASgNQgq6SAcqBRiAtLwCSAWIAQESHQoQYWN0aXZlX3NpZ25hdHVyZRgIIAEoCEgGiAEBEhUKCG91dGdvaW5nGAkgASgISAeIAQESNwoLdHJhbnNmb3JtZXIYCiABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MCw2M30kSAiIAQESKAoLZXZlbnRfdHlwZXMYCyADKAlCE7pIEJIBDRBkGAEiB3IFEAEYgAESLwoKY2xpZW50X3JlZhgMIAEoCUIWukgTchEQARjIATIKXlteXHgwMF0qJEgJiAEBEjQKE3RyYW5zZm9ybWVyX29wdGlvbnMYDSABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EkkKB2hlYWRlcnMYDiADKAsyLi5wb3N0aG9ybi52MS5VcGRhdGVXZWJob29rUmVxdWVzdC5IZWFkZXJzRW50cnlCCLpIBZoBAhAUEiYKDW1heF9pbl9mbGlnaHQYDyABKA1CCrpIByoFGIACKAFICogBARITCgZwYXVzZWQYECABKAhIC4gBARIuCgtkZXNjcmlwdGlvbhgRIAEoCUIUukgRcg8YyAEyCl5bXlx4MDBdKiRIDIgBARouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIFCgNfaWRCCwoJX3dlYmhvb2tzQgkKB19zdGF0dXNCCwoJX2luY29taW5nQhQKEl9zY2hlZHVsZV9hY3Rpdml0eUITChFfd2FpdGluZ19kdXJhdGlvbkITChFfYWN0aXZlX3NpZ25hdHVyZUILCglfb3V0Z29pbmdCDgoMX3RyYW5zZm9ybWVyQg0KC19jbGllbnRfcmVmQhAKDl9tYXhfaW5fZmxpZ2h0QgkKB19wYXVzZWRCDgoMX2Rlc2NyaXB0aW9uIj4KFVVwZGF0ZVdlYmhvb2tSZXNwb25zZRIlCgd3ZWJob29rGAEgASgLMhQucG9zdGhvcm4udjEuV2ViaG9vayJAChREZWxldGVXZWJob29rUmVxdWVzdBIhCgJpZBgBIAEoDUIQukgNyAEBKggY/////wcoAUgAiAEBQgUKA19pZCIXChVEZWxldGVXZWJob29rUmVzcG9uc2UypwQKDldlYmhvb2tTZXJ2aWNlEmoKDUNyZWF0ZVdlYmhvb2sSIS5wb3N0aG9ybi52MS5DcmVhdGVXZWJob29rUmVxdWVzdBoiLnBvc3Rob3JuLnYxLkNyZWF0ZVdlYmhvb2tSZXNwb25zZSISyvMYDndlYmhvb2tzOndyaXRlEmMKCkdldFdlYmhvb2sSHi5wb3N0aG9ybi52MS5HZXRXZWJob29rUmVxdWVzdBofLnBvc3Rob3JuLnYxLkdldFdlYmhvb2tSZXNwb25zZSIUkAIByvMYDXdlYmhvb2tzOnJlYWQSaQoMTGlzdFdlYmhvb2tzEiAucG9zdGhvcm4udjEuTGlzdFdlYmhvb2tzUmVxdWVzdBohLnBvc3Rob3JuLnYxLkxpc3RXZWJob29rc1Jlc3BvbnNlIhSQAgHK8xgNd2ViaG9va3M6cmVhZBJqCg1VcGRhdGVXZWJob29rEiEucG9zdGhvcm4udjEuVXBkYXRlV2ViaG9va1JlcXVlc3QaIi5wb3N0aG9ybi52MS5VcGRhdGVXZWJob29rUmVzcG9uc2UiEsrzGA53ZWJob29rczp3cml0ZRJtCg1EZWxldGVXZWJob29rEiEucG9zdGhvcm4udjEuRGVsZXRlV2ViaG9va1JlcXVlc3QaIi5wb3N0aG9ybi52MS5EZWxldGVXZWJob29rUmVzcG9uc2UiFZACAsrzGA53ZWJob29rczp3cml0ZUIlWiNwb3N0aG9ybi9nZW4vcG9zdGhvcm4vdjE7cG9zdGhvcm52MWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_posthorn_v1_scope]);
+  fileDesc("CiFwb3N0aG9ybi92MS93ZWJob29rX3NlcnZpY2UucHJvdG8SC3Bvc3Rob3JuLnYxIrsECgdXZWJob29rEgoKAmlkGAEgASgNEg4KBnN0YXR1cxgCIAEoCBIQCghpbmNvbWluZxgDIAEoCBIQCghvdXRnb2luZxgEIAEoCBIQCgh3ZWJob29rcxgFIAEoCRISCgpjcmVhdGVkX2F0GAYgASgBEhgKEHdhaXRpbmdfZHVyYXRpb24YCCABKA0SGQoRc2NoZWR1bGVfYWN0aXZpdHkYCSABKAgSGAoQYWN0aXZlX3NpZ25hdHVyZRgKIAEoCBITCgt0cmFuc2Zvcm1lchgLIAEoCRITCgtldmVudF90eXBlcxgMIAMoCRIXCgpjbGllbnRfcmVmGA0gASgJSACIAQESNAoTdHJhbnNmb3JtZXJfb3B0aW9ucxgOIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFQoNbWF4X2luX2ZsaWdodBgPIAEoDRIOCgZwYXVzZWQYECABKAgSGAoLZGVzY3JpcHRpb24YESABKAlIAYgBARIcCg9kaXNhYmxlZF9yZWFzb24YEiABKAlIAogBARIuCgp1cGRhdGVkX2F0GBMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgtoZWxkX3JlYXNvbhgUIAEoCUgDiAEBQg0KC19jbGllbnRfcmVmQg4KDF9kZXNjcmlwdGlvbkISChBfZGlzYWJsZWRfcmVhc29uQg4KDF9oZWxkX3JlYXNvbkoECAcQCFIQc2lnbmF0dXJlX3NlY3JldCLBDgoUQ3JlYXRlV2ViaG9va1JlcXVlc3QSJAoId2ViaG9va3MYASABKAlCDbpICsgBAXIFEAEYgBBIAIgBARIbCgZzdGF0dXMYAiABKAhCBrpIA8gBAUgBiAEBEh0KCGluY29taW5nGAMgASgIQga6SAPIAQFIAogBARImChFzY2hlZHVsZV9hY3Rpdml0eRgEIAEoCEIGukgDyAEBSAOIAQESLAoQd2FpdGluZ19kdXJhdGlvbhgFIAEoDUINukgKyAEBKgUYgLS8AkgEiAEBEiUKEGFjdGl2ZV9zaWduYXR1cmUYBiABKAhCBrpIA8gBAUgFiAEBEhUKCG91dGdvaW5nGAcgASgISAaIAQESNwoLdHJhbnNmb3JtZXIYCCABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MCw2M30kSAeIAQESKAoLZXZlbnRfdHlwZXMYCSADKAlCE7pIEJIBDRBkGAEiB3IFEAEYgAESLwoKY2xpZW50X3JlZhgKIAEoCUIWukgTchEQARjIATIKXlteXHgwMF0qJEgIiAEBEjQKE3RyYW5zZm9ybWVyX29wdGlvbnMYCyABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EkkKB2hlYWRlcnMYDCADKAsyLi5wb3N0aG9ybi52MS5DcmVhdGVXZWJob29rUmVxdWVzdC5IZWFkZXJzRW50cnlCCLpIBZoBAhAUEikKEHNpZ25hdHVyZV9zZWNyZXQYDSABKAlCCrpIB3IFEBgYyAFICYgBARImCg1tYXhfaW5fZmxpZ2h0GA4gASgNQgq6SAcqBRiAAigBSAqIAQESEwoGcGF1c2VkGA8gASgISAuIAQESLgoLZGVzY3JpcHRpb24YECABKAlCFLpIEXIPGMgBMgpeW15ceDAwXSokSAyIAQESOQoPaWRlbXBvdGVuY3lfa2V5GBEgASgJQhu6SBhyFjIUXltceDIxLVx4N2VdezEsMjAwfSRIDYgBARouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqzBrpIrwYayQEKFHdhaXRpbmdfZHVyYXRpb24ub2ZmEjt3YWl0aW5nX2R1cmF0aW9uOiBtdXN0IGJlIDAgd2hlbiBzY2hlZHVsZV9hY3Rpdml0eSBpcyBmYWxzZRp0IWhhcyh0aGlzLnNjaGVkdWxlX2FjdGl2aXR5KSB8fCAhaGFzKHRoaXMud2FpdGluZ19kdXJhdGlvbikgfHwgdGhpcy5zY2hlZHVsZV9hY3Rpdml0eSB8fCB0aGlzLndhaXRpbmdfZHVyYXRpb24gPT0gMHUa2wEKE3dhaXRpbmdfZHVyYXRpb24ub24STXdhaXRpbmdfZHVyYXRpb246IG11c3QgYmUgMSB0byA1MTg0MDAwIHNlY29uZHMgd2hlbiBzY2hlZHVsZV9hY3Rpdml0eSBpcyB0cnVlGnUhaGFzKHRoaXMuc2NoZWR1bGVfYWN0aXZpdHkpIHx8ICFoYXModGhpcy53YWl0aW5nX2R1cmF0aW9uKSB8fCAhdGhpcy5zY2hlZHVsZV9hY3Rpdml0eSB8fCB0aGlzLndhaXRpbmdfZHVyYXRpb24gPj0gMXUazAEKGGFjdGl2ZV9zaWduYXR1cmUuaW50ZWxsaRJZYWN0aXZlX3NpZ25hdHVyZTogbXVzdCBiZSB0cnVlIHdpdGggdHJhbnNmb3JtZXIgaW50ZWxsaSwgd2hvc2Ugd2ViaG9va3MgYXJlIGFsd2F5cyBzaWduZWQaVSFoYXModGhpcy5hY3RpdmVfc2lnbmF0dXJlKSB8fCB0aGlzLmFjdGl2ZV9zaWduYXR1cmUgfHwgdGhpcy50cmFuc2Zvcm1lciAhPSAnaW50ZWxsaScaswEKGXNpZ25hdHVyZV9zZWNyZXQudW5zaWduZWQSQXNpZ25hdHVyZV9zZWNyZXQ6IG11c3QgYmUgbGVmdCBvdXQgd2hlbiBhY3RpdmVfc2lnbmF0dXJlIGlzIGZhbHNlGlMhaGFzKHRoaXMuYWN0aXZlX3NpZ25hdHVyZSkgfHwgdGhpcy5hY3RpdmVfc2lnbmF0dXJlIHx8ICFoYXModGhpcy5zaWduYXR1cmVfc2VjcmV0KUILCglfd2ViaG9va3NCCQoHX3N0YXR1c0ILCglfaW5jb21pbmdCFAoSX3NjaGVkdWxlX2FjdGl2aXR5QhMKEV93YWl0aW5nX2R1cmF0aW9uQhMKEV9hY3RpdmVfc2lnbmF0dXJlQgsKCV9vdXRnb2luZ0IOCgxfdHJhbnNmb3JtZXJCDQoLX2NsaWVudF9yZWZCEwoRX3NpZ25hdHVyZV9zZWNyZXRCEAoOX21heF9pbl9mbGlnaHRCCQoHX3BhdXNlZEIOCgxfZGVzY3JpcHRpb25CEgoQX2lkZW1wb3RlbmN5X2tleSLlBAoVQ3JlYXRlV2ViaG9va1Jlc3BvbnNlEgoKAmlkGAEgASgNEg4KBnN0YXR1cxgCIAEoCBIQCghpbmNvbWluZxgDIAEoCBIQCghvdXRnb2luZxgEIAEoCBIQCgh3ZWJob29rcxgFIAEoCRISCgpjcmVhdGVkX2F0GAYgASgBEh0KEHNpZ25hdHVyZV9zZWNyZXQYByABKAlIAIgBARIYChB3YWl0aW5nX2R1cmF0aW9uGAggASgNEhkKEXNjaGVkdWxlX2FjdGl2aXR5GAkgASgIEhgKEGFjdGl2ZV9zaWduYXR1cmUYCiABKAgSEwoLdHJhbnNmb3JtZXIYCyABKAkSEwoLZXZlbnRfdHlwZXMYDCADKAkSFwoKY2xpZW50X3JlZhgNIAEoCUgBiAEBEjQKE3RyYW5zZm9ybWVyX29wdGlvbnMYDiABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EhUKDW1heF9pbl9mbGlnaHQYDyABKA0SDgoGcGF1c2VkGBAgASgIEhgKC2Rlc2NyaXB0aW9uGBEgASgJSAKIAQESHAoPZGlzYWJsZWRfcmVhc29uGBIgASgJSAOIAQESLgoKdXBkYXRlZF9hdBgTIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoLaGVsZF9yZWFzb24YFCABKAlIBIgBAUITChFfc2lnbmF0dXJlX3NlY3JldEINCgtfY2xpZW50X3JlZkIOCgxfZGVzY3JpcHRpb25CEgoQX2Rpc2FibGVkX3JlYXNvbkIOCgxfaGVsZF9yZWFzb24iPQoRR2V0V2ViaG9va1JlcXVlc3QSIQoCaWQYASABKA1CELpIDcgBASoIGP////8HKAFIAIgBAUIFCgNfaWQiOwoSR2V0V2ViaG9va1Jlc3BvbnNlEiUKB3dlYmhvb2sYASABKAsyFC5wb3N0aG9ybi52MS5XZWJob29rIkYKE0xpc3RXZWJob29rc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGPQDIlcKFExpc3RXZWJob29rc1Jlc3BvbnNlEiYKCHdlYmhvb2tzGAEgAygLMhQucG9zdGhvcm4udjEuV2ViaG9vaxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiggkKFFVwZGF0ZVdlYmhvb2tSZXF1ZXN0EiEKAmlkGAEgASgNQhC6SA3IAQEqCBj/////BygBSACIAQES/wEKC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0LNAbpIyQHiAcUBEgh3ZWJob29rcxIGc3RhdHVzEghpbmNvbWluZxIRc2NoZWR1bGVfYWN0aXZpdHkSEHdhaXRpbmdfZHVyYXRpb24SEGFjdGl2ZV9zaWduYXR1cmUSCG91dGdvaW5nEgt0cmFuc2Zvcm1lchILZXZlbnRfdHlwZXMSCmNsaWVudF9yZWYSE3RyYW5zZm9ybWVyX29wdGlvbnMSB2hlYWRlcnMSDW1heF9pbl9mbGlnaHQSBnBhdXNlZBILZGVzY3JpcHRpb24SIQoId2ViaG9va3MYAyABKAlCCrpIB3IFEAEYgBBIAYgBARITCgZzdGF0dXMYBCABKAhIAogBARIVCghpbmNvbWluZxgFIAEoCEgDiAEBEh4KEXNjaGVkdWxlX2FjdGl2aXR5GAYgASgISASIAQESKQoQd2FpdGluZ19kdXJhdGlvbhgHIAEoDUIKukgHKgUYgLS8AkgFiAEBEh0KEGFjdGl2ZV9zaWduYXR1cmUYCCABKAhIBogBARIVCghvdXRnb2luZxgJIAEoCEgHiAEBEjcKC3RyYW5zZm9ybWVyGAogASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezAsNjN9JEgIiAEBEigKC2V2ZW50X3R5cGVzGAsgAygJQhO6SBCSAQ0QZBgBIgdyBRABGIABEi8KCmNsaWVudF9yZWYYDCABKAlCFrpIE3IREAEYyAEyCl5bXlx4MDBdKiRICYgBARI0ChN0cmFuc2Zvcm1lcl9vcHRpb25zGA0gASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBJJCgdoZWFkZXJzGA4gAygLMi4ucG9zdGhvcm4udjEuVXBkYXRlV2ViaG9va1JlcXVlc3QuSGVhZGVyc0VudHJ5Qgi6SAWaAQIQFBImCg1tYXhfaW5fZmxpZ2h0GA8gASgNQgq6SAcqBRiAAigBSAqIAQESEwoGcGF1c2VkGBAgASgISAuIAQESLgoLZGVzY3JpcHRpb24YESABKAlCFLpIEXIPGMgBMgpeW15ceDAwXSokSAyIAQEaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCBQoDX2lkQgsKCV93ZWJob29rc0IJCgdfc3RhdHVzQgsKCV9pbmNvbWluZ0IUChJfc2NoZWR1bGVfYWN0aXZpdHlCEwoRX3dhaXRpbmdfZHVyYXRpb25CEwoRX2FjdGl2ZV9zaWduYXR1cmVCCwoJX291dGdvaW5nQg4KDF90cmFuc2Zvcm1lckINCgtfY2xpZW50X3JlZkIQCg5fbWF4X2luX2ZsaWdodEIJCgdfcGF1c2VkQg4KDF9kZXNjcmlwdGlvbiI+ChVVcGRhdGVXZWJob29rUmVzcG9uc2USJQoHd2ViaG9vaxgBIAEoCzIULnBvc3Rob3JuLnYxLldlYmhvb2siQAoURGVsZXRlV2ViaG9va1JlcXVlc3QSIQoCaWQYASABKA1CELpIDcgBASoIGP////8HKAFIAIgBAUIFCgNfaWQiFwoVRGVsZXRlV2ViaG9va1Jlc3BvbnNlIsMBChpSb3RhdGVXZWJob29rU2VjcmV0UmVxdWVzdBIhCgJpZBgBIAEoDUIQukgNyAEBKggY/////wcoAUgAiAEBEicKD292ZXJsYXBfc2Vjb25kcxgCIAEoDUIJukgGKgQYgPUkSAGIAQESKQoQc2lnbmF0dXJlX3NlY3JldBgDIAEoCUIKukgHcgUQGBjIAUgCiAEBQgUKA19pZEISChBfb3ZlcmxhcF9zZWNvbmRzQhMKEV9zaWduYXR1cmVfc2VjcmV0IpwBChtSb3RhdGVXZWJob29rU2VjcmV0UmVzcG9uc2USGAoQc2lnbmF0dXJlX3NlY3JldBgBIAEoCRI8Chhmb3JtZXJfc2VjcmV0X2V4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKB3dlYmhvb2sYAyABKAsyFC5wb3N0aG9ybi52MS5XZWJob29rIoIBChJUZXN0V2ViaG9va1JlcXVlc3QSIQoCaWQYASABKA1CELpIDcgBASoIGP////8HKAFIAIgBARIzCgpldmVudF90eXBlGAIgASgJQhq6SBdyFTITXlthLXowLTlfLl17MSwxMjh9JEgBiAEBQgUKA19pZEINCgtfZXZlbnRfdHlwZSKBAgoTVGVzdFdlYmhvb2tSZXNwb25zZRISCgpldmVudF90eXBlGAEgASgJEhkKEXdlYmhvb2tfaWRfaGVhZGVyGAIgASgJEiUKB2F0dGVtcHQYAyABKAsyFC5wb3N0aG9ybi52MS5BdHRlbXB0EhMKBnJlYXNvbhgEIAEoCUgAiAEBEhoKDXJlYXNvbl9kZXRhaWwYBSABKAlIAYgBARIZCgxjb250ZW50X3R5cGUYBiABKAlIAogBARIRCgRib2R5GAcgASgMSAOIAQFCCQoHX3JlYXNvbkIQCg5fcmVhc29uX2RldGFpbEIPCg1fY29udGVudF90eXBlQgcKBV9ib2R5MosGCg5XZWJob29rU2VydmljZRJqCg1DcmVhdGVXZWJob29rEiEucG9zdGhvcm4udjEuQ3JlYXRlV2ViaG9va1JlcXVlc3QaIi5wb3N0aG9ybi52MS5DcmVhdGVXZWJob29rUmVzcG9uc2UiEsrzGA53ZWJob29rczp3cml0ZRJjCgpHZXRXZWJob29rEh4ucG9zdGhvcm4udjEuR2V0V2ViaG9va1JlcXVlc3QaHy5wb3N0aG9ybi52MS5HZXRXZWJob29rUmVzcG9uc2UiFJACAcrzGA13ZWJob29rczpyZWFkEmkKDExpc3RXZWJob29rcxIgLnBvc3Rob3JuLnYxLkxpc3RXZWJob29rc1JlcXVlc3QaIS5wb3N0aG9ybi52MS5MaXN0V2ViaG9va3NSZXNwb25zZSIUkAIByvMYDXdlYmhvb2tzOnJlYWQSagoNVXBkYXRlV2ViaG9vaxIhLnBvc3Rob3JuLnYxLlVwZGF0ZVdlYmhvb2tSZXF1ZXN0GiIucG9zdGhvcm4udjEuVXBkYXRlV2ViaG9va1Jlc3BvbnNlIhLK8xgOd2ViaG9va3M6d3JpdGUSbQoNRGVsZXRlV2ViaG9vaxIhLnBvc3Rob3JuLnYxLkRlbGV0ZVdlYmhvb2tSZXF1ZXN0GiIucG9zdGhvcm4udjEuRGVsZXRlV2ViaG9va1Jlc3BvbnNlIhWQAgLK8xgOd2ViaG9va3M6d3JpdGUSfAoTUm90YXRlV2ViaG9va1NlY3JldBInLnBvc3Rob3JuLnYxLlJvdGF0ZVdlYmhvb2tTZWNyZXRSZXF1ZXN0GigucG9zdGhvcm4udjEuUm90YXRlV2ViaG9va1NlY3JldFJlc3BvbnNlIhLK8xgOd2ViaG9va3M6d3JpdGUSZAoLVGVzdFdlYmhvb2sSHy5wb3N0aG9ybi52MS5UZXN0V2ViaG9va1JlcXVlc3QaIC5wb3N0aG9ybi52MS5UZXN0V2ViaG9va1Jlc3BvbnNlIhLK8xgOd2ViaG9va3M6d3JpdGVCJVojcG9zdGhvcm4vZ2VuL3Bvc3Rob3JuL3YxO3Bvc3Rob3JudjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_field_mask, file_google_protobuf_struct, file_google_protobuf_timestamp, file_posthorn_v1_delivery_service, file_posthorn_v1_scope]);
 
 /**
  * A registered endpoint. Secrets and the values of extra headers are never shown. Its field numbers are those of
@@ -381,7 +383,8 @@ export type CreateWebhookRequest = Message<"posthorn.v1.CreateWebhookRequest"> &
   eventTypes: string[];
 
   /**
-   * Only events of this client. Left out: of every client of the tenant.
+   * Only events of this client. Left out: of every client of the tenant, or of the key's client if the key is narrowed
+   * to one; another one is `permission_denied` then.
    *
    * @generated from field: optional string client_ref = 10;
    */
@@ -430,6 +433,14 @@ export type CreateWebhookRequest = Message<"posthorn.v1.CreateWebhookRequest"> &
    * @generated from field: optional string description = 16;
    */
   description?: string | undefined;
+
+  /**
+   * Up to 200 visible characters that name this call, kept for 24 hours: the same call with the same key gives the same
+   * answer, but for the secret, which is shown once; another one with it is `invalid_argument`.
+   *
+   * @generated from field: optional string idempotency_key = 17;
+   */
+  idempotencyKey?: string | undefined;
 };
 
 /**
@@ -506,7 +517,8 @@ export type CreateWebhookRequestJson = {
   eventTypes?: string[];
 
   /**
-   * Only events of this client. Left out: of every client of the tenant.
+   * Only events of this client. Left out: of every client of the tenant, or of the key's client if the key is narrowed
+   * to one; another one is `permission_denied` then.
    *
    * @generated from field: optional string client_ref = 10;
    */
@@ -555,6 +567,14 @@ export type CreateWebhookRequestJson = {
    * @generated from field: optional string description = 16;
    */
   description?: string;
+
+  /**
+   * Up to 200 visible characters that name this call, kept for 24 hours: the same call with the same key gives the same
+   * answer, but for the secret, which is shown once; another one with it is `invalid_argument`.
+   *
+   * @generated from field: optional string idempotency_key = 17;
+   */
+  idempotencyKey?: string;
 };
 
 /**
@@ -1392,6 +1412,304 @@ export const DeleteWebhookResponseSchema: GenMessage<DeleteWebhookResponse, {jso
   messageDesc(file_posthorn_v1_webhook_service, 10);
 
 /**
+ * Names the webhook whose secret is to change.
+ *
+ * @generated from message posthorn.v1.RotateWebhookSecretRequest
+ */
+export type RotateWebhookSecretRequest = Message<"posthorn.v1.RotateWebhookSecretRequest"> & {
+  /**
+   * Id of the webhook.
+   *
+   * @generated from field: optional uint32 id = 1;
+   */
+  id?: number | undefined;
+
+  /**
+   * How long the secret before it stays live, in seconds, up to 604,800; 0 = it ends at once. Default 86,400.
+   *
+   * @generated from field: optional uint32 overlap_seconds = 2;
+   */
+  overlapSeconds?: number | undefined;
+
+  /**
+   * Your own signing secret, under the rules of CreateWebhook. Left out: the gateway makes one.
+   *
+   * @generated from field: optional string signature_secret = 3;
+   */
+  signatureSecret?: string | undefined;
+};
+
+/**
+ * Names the webhook whose secret is to change.
+ *
+ * @generated from message posthorn.v1.RotateWebhookSecretRequest
+ */
+export type RotateWebhookSecretRequestJson = {
+  /**
+   * Id of the webhook.
+   *
+   * @generated from field: optional uint32 id = 1;
+   */
+  id?: number;
+
+  /**
+   * How long the secret before it stays live, in seconds, up to 604,800; 0 = it ends at once. Default 86,400.
+   *
+   * @generated from field: optional uint32 overlap_seconds = 2;
+   */
+  overlapSeconds?: number;
+
+  /**
+   * Your own signing secret, under the rules of CreateWebhook. Left out: the gateway makes one.
+   *
+   * @generated from field: optional string signature_secret = 3;
+   */
+  signatureSecret?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.RotateWebhookSecretRequest.
+ * Use `create(RotateWebhookSecretRequestSchema)` to create a new message.
+ */
+export const RotateWebhookSecretRequestSchema: GenMessage<RotateWebhookSecretRequest, {jsonType: RotateWebhookSecretRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_webhook_service, 11);
+
+/**
+ * The new secret, for the only time.
+ *
+ * @generated from message posthorn.v1.RotateWebhookSecretResponse
+ */
+export type RotateWebhookSecretResponse = Message<"posthorn.v1.RotateWebhookSecretResponse"> & {
+  /**
+   * The new signing secret: `whsec_` and base64 of 32 random bytes, or the one of the request. Shown here once.
+   *
+   * @generated from field: string signature_secret = 1;
+   */
+  signatureSecret: string;
+
+  /**
+   * When the secret before it ends; absent if there was none, or it ended at once.
+   *
+   * @generated from field: google.protobuf.Timestamp former_secret_expires_at = 2;
+   */
+  formerSecretExpiresAt?: Timestamp | undefined;
+
+  /**
+   * The webhook as it is now.
+   *
+   * @generated from field: posthorn.v1.Webhook webhook = 3;
+   */
+  webhook?: Webhook | undefined;
+};
+
+/**
+ * The new secret, for the only time.
+ *
+ * @generated from message posthorn.v1.RotateWebhookSecretResponse
+ */
+export type RotateWebhookSecretResponseJson = {
+  /**
+   * The new signing secret: `whsec_` and base64 of 32 random bytes, or the one of the request. Shown here once.
+   *
+   * @generated from field: string signature_secret = 1;
+   */
+  signatureSecret?: string;
+
+  /**
+   * When the secret before it ends; absent if there was none, or it ended at once.
+   *
+   * @generated from field: google.protobuf.Timestamp former_secret_expires_at = 2;
+   */
+  formerSecretExpiresAt?: TimestampJson;
+
+  /**
+   * The webhook as it is now.
+   *
+   * @generated from field: posthorn.v1.Webhook webhook = 3;
+   */
+  webhook?: WebhookJson;
+};
+
+/**
+ * Describes the message posthorn.v1.RotateWebhookSecretResponse.
+ * Use `create(RotateWebhookSecretResponseSchema)` to create a new message.
+ */
+export const RotateWebhookSecretResponseSchema: GenMessage<RotateWebhookSecretResponse, {jsonType: RotateWebhookSecretResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_webhook_service, 12);
+
+/**
+ * Names the webhook to test, and with what.
+ *
+ * @generated from message posthorn.v1.TestWebhookRequest
+ */
+export type TestWebhookRequest = Message<"posthorn.v1.TestWebhookRequest"> & {
+  /**
+   * Id of the webhook.
+   *
+   * @generated from field: optional uint32 id = 1;
+   */
+  id?: number | undefined;
+
+  /**
+   * Type of the sample event, one that the webhook's transformer handles. Left out: the first message type that the
+   * webhook admits, else the first that its transformer handles.
+   *
+   * @generated from field: optional string event_type = 2;
+   */
+  eventType?: string | undefined;
+};
+
+/**
+ * Names the webhook to test, and with what.
+ *
+ * @generated from message posthorn.v1.TestWebhookRequest
+ */
+export type TestWebhookRequestJson = {
+  /**
+   * Id of the webhook.
+   *
+   * @generated from field: optional uint32 id = 1;
+   */
+  id?: number;
+
+  /**
+   * Type of the sample event, one that the webhook's transformer handles. Left out: the first message type that the
+   * webhook admits, else the first that its transformer handles.
+   *
+   * @generated from field: optional string event_type = 2;
+   */
+  eventType?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.TestWebhookRequest.
+ * Use `create(TestWebhookRequestSchema)` to create a new message.
+ */
+export const TestWebhookRequestSchema: GenMessage<TestWebhookRequest, {jsonType: TestWebhookRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_webhook_service, 13);
+
+/**
+ * What came of the test.
+ *
+ * @generated from message posthorn.v1.TestWebhookResponse
+ */
+export type TestWebhookResponse = Message<"posthorn.v1.TestWebhookResponse"> & {
+  /**
+   * Type of the sample event.
+   *
+   * @generated from field: string event_type = 1;
+   */
+  eventType: string;
+
+  /**
+   * The `webhook-id` header of the request.
+   *
+   * @generated from field: string webhook_id_header = 2;
+   */
+  webhookIdHeader: string;
+
+  /**
+   * The request as the log would show it; absent if none was made.
+   *
+   * @generated from field: posthorn.v1.Attempt attempt = 3;
+   */
+  attempt?: Attempt | undefined;
+
+  /**
+   * Why no request was made: `skipped` if the transformer had nothing to send, or `transformer_error`; absent if one
+   * was made.
+   *
+   * @generated from field: optional string reason = 4;
+   */
+  reason?: string | undefined;
+
+  /**
+   * More about the reason, such as what the transformer threw; absent if there is nothing to add.
+   *
+   * @generated from field: optional string reason_detail = 5;
+   */
+  reasonDetail?: string | undefined;
+
+  /**
+   * Content type of the body; absent if no request was made.
+   *
+   * @generated from field: optional string content_type = 6;
+   */
+  contentType?: string | undefined;
+
+  /**
+   * The exact body sent, byte for byte (base64 in JSON); absent if no request was made, or it is not known whether.
+   *
+   * @generated from field: optional bytes body = 7;
+   */
+  body?: Uint8Array | undefined;
+};
+
+/**
+ * What came of the test.
+ *
+ * @generated from message posthorn.v1.TestWebhookResponse
+ */
+export type TestWebhookResponseJson = {
+  /**
+   * Type of the sample event.
+   *
+   * @generated from field: string event_type = 1;
+   */
+  eventType?: string;
+
+  /**
+   * The `webhook-id` header of the request.
+   *
+   * @generated from field: string webhook_id_header = 2;
+   */
+  webhookIdHeader?: string;
+
+  /**
+   * The request as the log would show it; absent if none was made.
+   *
+   * @generated from field: posthorn.v1.Attempt attempt = 3;
+   */
+  attempt?: AttemptJson;
+
+  /**
+   * Why no request was made: `skipped` if the transformer had nothing to send, or `transformer_error`; absent if one
+   * was made.
+   *
+   * @generated from field: optional string reason = 4;
+   */
+  reason?: string;
+
+  /**
+   * More about the reason, such as what the transformer threw; absent if there is nothing to add.
+   *
+   * @generated from field: optional string reason_detail = 5;
+   */
+  reasonDetail?: string;
+
+  /**
+   * Content type of the body; absent if no request was made.
+   *
+   * @generated from field: optional string content_type = 6;
+   */
+  contentType?: string;
+
+  /**
+   * The exact body sent, byte for byte (base64 in JSON); absent if no request was made, or it is not known whether.
+   *
+   * @generated from field: optional bytes body = 7;
+   */
+  body?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.TestWebhookResponse.
+ * Use `create(TestWebhookResponseSchema)` to create a new message.
+ */
+export const TestWebhookResponseSchema: GenMessage<TestWebhookResponse, {jsonType: TestWebhookResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_webhook_service, 14);
+
+/**
  * Registers the endpoints that events are delivered to.
  *
  * All calls answer `unauthenticated` without a valid key, `permission_denied` without the scope, `invalid_argument`
@@ -1460,6 +1778,36 @@ export const WebhookService: GenService<{
     methodKind: "unary";
     input: typeof DeleteWebhookRequestSchema;
     output: typeof DeleteWebhookResponseSchema;
+  },
+  /**
+   * Gives a webhook a new signing secret, and turns signing on for an unsigned one. The answer holds the secret, once and
+   * never again.
+   *
+   * The secret before it stays live for `overlap_seconds`: `webhook-signature` then carries a signature of each, and
+   * the headers with a single value are made with the old one until the overlap ends. So a receiver that accepts
+   * either never fails. A secret that was still live from an earlier rotation ends at once. `not_found` if the tenant
+   * has no webhook with this id.
+   *
+   * @generated from rpc posthorn.v1.WebhookService.RotateWebhookSecret
+   */
+  rotateWebhookSecret: {
+    methodKind: "unary";
+    input: typeof RotateWebhookSecretRequestSchema;
+    output: typeof RotateWebhookSecretResponseSchema;
+  },
+  /**
+   * Sends a sample event to a webhook right now, transformed and signed as its deliveries are, and gives the attempt as
+   * the log would show it. Nothing is stored, retried or scheduled, and the webhook may be off or paused.
+   *
+   * `not_found` if the tenant has no webhook with this id; `invalid_argument` if its transformer does not handle the
+   * type; `failed_precondition` if the transformer is not loaded; `resource_exhausted` while too many tests run.
+   *
+   * @generated from rpc posthorn.v1.WebhookService.TestWebhook
+   */
+  testWebhook: {
+    methodKind: "unary";
+    input: typeof TestWebhookRequestSchema;
+    output: typeof TestWebhookResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_posthorn_v1_webhook_service, 0);

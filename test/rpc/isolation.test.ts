@@ -1,0 +1,206 @@
+/** What another tenant's key, or a key that is narrowed to another client, gets to know: nothing. */
+
+import { type DescMethod, fromJson, type JsonValue, type Message, toJsonString } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { asTenant, aWebhook, type CreatedKey, openRpcGateway, type RpcGateway } from "./gateway.ts";
+import { addAttempt, addDelivery, idAt } from "./log-rows.ts";
+import { servedMethods } from "./served-methods.ts";
+
+interface Ids {
+  webhookId: number;
+  deliveryId: string;
+  keyId: number;
+  clientRef: string;
+}
+
+/** A request for each rpc that takes an id of something that a tenant owns. */
+const byId: Record<string, (ids: Ids) => JsonValue> = {
+  "WebhookService/GetWebhook": ({ webhookId }) => ({ id: webhookId }),
+  "WebhookService/UpdateWebhook": ({ webhookId }) => ({ id: webhookId, status: false }),
+  "WebhookService/DeleteWebhook": ({ webhookId }) => ({ id: webhookId }),
+  "WebhookService/RotateWebhookSecret": ({ webhookId }) => ({ id: webhookId }),
+  "WebhookService/TestWebhook": ({ webhookId }) => ({ id: webhookId }),
+  "DeliveryService/ListDeliveries": ({ webhookId }) => ({ webhook_id: webhookId }),
+  "DeliveryService/GetDelivery": ({ deliveryId }) => ({ id: deliveryId }),
+  "DeliveryService/RetryDelivery": ({ deliveryId }) => ({ id: deliveryId }),
+  "ClientService/GetClient": ({ clientRef }) => ({ client_ref: clientRef }),
+  "ClientService/UpdateClient": ({ clientRef }) => ({
+    client_ref: clientRef,
+    access_token: "a-new-access-token",
+  }),
+  "ClientService/DeleteClient": ({ clientRef }) => ({ client_ref: clientRef, force: true }),
+  "ApiKeyService/RevokeApiKey": ({ keyId }) => ({ id: keyId }),
+};
+/** Lists, by tenant. */
+const lists = [
+  "WebhookService/ListWebhooks",
+  "DeliveryService/ListDeliveries",
+  "ClientService/ListClients",
+  "ApiKeyService/ListApiKeys",
+  "AuditService/ListAuditEntries",
+];
+/** What makes things, or is about no tenant's things. */
+const others = [
+  "WebhookService/CreateWebhook",
+  "EventService/PublishEvents",
+  "ClientService/CreateClient",
+  "ClientService/ListUnroutedNumbers",
+  "ApiKeyService/CreateApiKey",
+  "TenantService/CreateTenant",
+  "TenantService/GetTenant",
+  "TenantService/ListTenants",
+  "TenantService/DeleteTenant",
+];
+
+const methodOf = new Map(servedMethods().map((method) => [`${method.parent.name}/${method.name}`, method]));
+const nothing: Ids = {
+  webhookId: 2_000_000,
+  deliveryId: "0199c0de-0000-7000-8000-0000000000ff",
+  keyId: 2_000_000,
+  clientRef: "never-there",
+};
+
+let gateway: RpcGateway;
+let owned: Ids;
+let rival: CreatedKey;
+let narrowed: CreatedKey;
+let before: string;
+beforeAll(async () => {
+  gateway = await openRpcGateway({ tenants: ["acme", "rival"] });
+  await gateway.addClient("acme-client", ["620000000000001"], "acme");
+  await gateway.addClient("acme-other", ["620000000000002"], "acme");
+  const webhook = aWebhook({
+    webhooks: "https://acme.example/",
+    active_signature: true,
+    client_ref: "acme-client",
+  });
+  const { body } = await gateway.call("WebhookService/CreateWebhook", webhook, asTenant("acme"));
+  const tenantId = gateway.tenantIds.acme!;
+  const deliveryId = await addDelivery(gateway, {
+    id: idAt("2026-03-05T12:00:00Z"),
+    webhookId: body.id,
+    tenantId,
+    state: "failed",
+    reason: "attempts_exhausted",
+    body: Buffer.from('{"of":"acme"}'),
+  });
+  await addAttempt(gateway, { deliveryId, number: 1, outcome: "succeeded", status: 200 });
+  const { id: keyId } = await gateway.createKey({}, "acme");
+  owned = { webhookId: body.id, deliveryId, keyId, clientRef: "acme-client" };
+  rival = await gateway.createKey({}, "rival");
+  narrowed = await gateway.createKey({ client_ref: "acme-other" }, "acme");
+  before = await snapshot();
+});
+afterAll(async () => {
+  await gateway.close();
+});
+
+/** Everything of the tenant, to see that nothing changed. */
+async function snapshot(): Promise<string> {
+  const { rows } = await gateway.database.pool.query(
+    `SELECT (SELECT string_agg(w::text, '' ORDER BY id) FROM webhook w) AS w,
+       (SELECT string_agg(s::text, '' ORDER BY id) FROM webhook_secret s) AS s,
+       (SELECT string_agg(d::text, '' ORDER BY id) FROM delivery d) AS d,
+       (SELECT string_agg(c::text, '' ORDER BY id) FROM client c) AS c,
+       (SELECT string_agg(id::text || revoked_at::text, '' ORDER BY id) FROM api_key) AS k,
+       (SELECT count(*)::int FROM audit_entry) AS entries`,
+  );
+  return JSON.stringify(rows);
+}
+
+/** By POST, gRPC and, where the rpc has it, GET: status and text. */
+async function askAll(name: string, request: JsonValue, headers: Record<string, string>) {
+  const method = methodOf.get(name)!;
+  const answers = [await gateway.call(name, request, headers)].map(({ body, text }) => ({
+    code: body.code,
+    text,
+  }));
+  if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
+    const { body, text } = await gateway.get(name, request, headers);
+    answers.push({ code: body.code, text });
+  }
+  answers.push(await askGrpc(method, request, headers));
+  return answers;
+}
+
+async function askGrpc(method: DescMethod, request: JsonValue, headers: Record<string, string>) {
+  const withHeaders: Interceptor = (next) => (call) => {
+    for (const [header, value] of Object.entries(headers)) call.header.set(header, value);
+    return next(call);
+  };
+  const transport = createGrpcTransport({ baseUrl: gateway.http2Url, interceptors: [withHeaders] });
+  const client = createClient(method.parent, transport) as unknown as Record<
+    string,
+    (message: unknown) => Promise<Message>
+  >;
+  try {
+    const answer = await client[method.localName]!(fromJson(method.input, request));
+    return { code: undefined, text: toJsonString(method.output, answer) };
+  } catch (reason) {
+    const error = ConnectError.from(reason);
+    return { code: error.code === Code.NotFound ? "not_found" : Code[error.code], text: error.message };
+  }
+}
+
+test("every rpc that is served is in one of the tables above", () => {
+  const known = new Set([...Object.keys(byId), ...lists, ...others]);
+  expect([...methodOf.keys()].filter((name) => !known.has(name))).toEqual([]);
+});
+
+const strangers: [string, (name: string) => Record<string, string>][] = [
+  ["another tenant's key", (name) => (name.startsWith("ApiKey") ? asTenant("rival") : rival.headers)],
+  ["the operator's key in another tenant", () => asTenant("rival")],
+  [
+    "a key that is narrowed to another client",
+    (name) => (name.startsWith("ApiKey") ? asTenant("rival") : narrowed.headers),
+  ],
+];
+
+describe.each(strangers)("%s", (_, headersFor) => {
+  test.each(Object.keys(byId))("gets the same from %s as if the thing were not there", async (name) => {
+    const headers = headersFor(name);
+    const withoutIds = (text: string, ids: Ids) =>
+      Object.values(ids)
+        .map(String)
+        .sort((one, other) => other.length - one.length)
+        .reduce((left, id) => left.replaceAll(id, "<id>"), text);
+    const found = await askAll(name, byId[name]!(owned), headers);
+    const missing = await askAll(name, byId[name]!(nothing), headers);
+    for (const { code } of found) expect(code).toBe("not_found");
+    expect(found.map(({ text }) => withoutIds(text, owned))).toEqual(
+      missing.map(({ text }) => withoutIds(text, nothing)),
+    );
+    for (const { text } of found) expect(text).not.toMatch(/acme\.example|whsec_/);
+  });
+
+  test.each(lists)("finds none of it with %s", async (name) => {
+    const isOperators = /^(ApiKey|Audit)/.test(name);
+    for (const { code, text } of await askAll(name, {}, isOperators ? asTenant("rival") : headersFor(name))) {
+      expect(code).toBeUndefined();
+      expect(text).not.toMatch(/acme\.example|acme-client|of":"acme/);
+      expect(text).not.toContain(owned.deliveryId);
+    }
+  });
+
+  test("changed nothing by all that", async () => {
+    expect(await snapshot()).toBe(before);
+  });
+});
+
+test("a page token of one tenant opens no list of another", async () => {
+  for (const webhooks of ["https://acme.example/2", "https://acme.example/3"]) {
+    await gateway.call("WebhookService/CreateWebhook", aWebhook({ webhooks }), asTenant("acme"));
+  }
+  const { body } = await gateway.call("WebhookService/ListWebhooks", { page_size: 1 }, asTenant("acme"));
+  for (const { headers } of [rival, narrowed]) {
+    const answer = await gateway.call(
+      "WebhookService/ListWebhooks",
+      { page_token: body.next_page_token },
+      headers,
+    );
+    expect(answer.status).toBe(400);
+  }
+});
