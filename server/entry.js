@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /**
  * What `npm start` and people by hand run: the gateway on a Node that can. Plain JavaScript for any Node from 12.20 on.
  * Below 22.19 (the first that undici 8 supports) it starts the Node that npm installed as one of the packages below,

@@ -4,14 +4,20 @@ import { type Setting, settings } from "./settings.ts";
 
 const lineCharacters = 100;
 
-export function helpText(): string {
-  const lines = [
+/** Of the gateway itself. */
+export function serveHelp(): string {
+  return [
     "Posthorn: takes WhatsApp webhooks in and delivers them, transformed and signed, to your endpoints.",
     "",
-    "Usage: posthorn [--help]",
+    "Usage: posthorn [serve] [--help]",
     "",
-    "Settings are environment variables, or lines of the file .env in the working directory:",
-  ];
+    settingsText(),
+  ].join("\n");
+}
+
+/** All settings of the gateway, with unit, default and effect. */
+export function settingsText(): string {
+  const lines = ["Settings are environment variables, or lines of the file .env in the working directory:"];
   for (const [name, setting] of Object.entries<Setting>(settings)) {
     lines.push("", `  ${name}  (${setting.unit})`);
     lines.push(...wrap(setting.effect, "      "), ...wrap(`Default: ${setting.default}.`, "      "));

@@ -1,103 +1,13 @@
-/** Process entry: loads the configuration, starts the app, turns signals into a stop. */
+/** Process entry: the gateway itself, or a command that speaks to one. Loads only what the one of them needs. */
 
-import { existsSync } from "node:fs";
-import { availableParallelism } from "node:os";
-import { ConfigError, loadConfig } from "./config.ts";
-import { helpText } from "./help.ts";
-import { createLogger } from "./log.ts";
+const args = process.argv.slice(2);
+const [first] = args;
+const isOption = first?.startsWith("-") && !["--help", "-h", "--version", "-V"].includes(first);
 
-/** EX_CONFIG and EX_USAGE of sysexits.h: starting again would not help, so a supervisor should not. */
-const exitConfig = 78;
-const exitUsage = 64;
-const stopTimeoutMs = 15_000;
-
-await run(process.argv.slice(2));
-
-async function run(args: string[]): Promise<void> {
-  if (args.includes("--help") || args.includes("-h")) {
-    process.stdout.write(helpText());
-    return;
-  }
-  if (args.length > 0) {
-    process.stderr.write(`posthorn: unknown argument ${args[0]}; --help shows how to use it\n`);
-    process.exitCode = exitUsage;
-    return;
-  }
-  const config = readConfig();
-  if (config === null) return;
-  await serve(config);
-}
-
-function readConfig() {
-  if (existsSync(".env")) process.loadEnvFile(".env");
-  try {
-    return loadConfig(process.env, { coreCount: availableParallelism() });
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    const list = error.faults.map(({ name, message }) => `  ${name} ${message}\n`).join("");
-    process.stderr.write(`Posthorn cannot start with these settings:\n${list}--help shows all settings.\n`);
-    process.exitCode = exitConfig;
-    return null;
-  }
-}
-
-async function serve(config: ReturnType<typeof loadConfig>): Promise<void> {
-  const log = createLogger(config.log.level);
-  for (const event of ["uncaughtException", "unhandledRejection"] as const) {
-    process.on(event, (error: unknown) => {
-      log.fatal({ err: error }, "the gateway ends because of an error that nothing caught");
-      process.exit(1);
-    });
-  }
-  for (const warning of config.warnings) log.warn(warning);
-
-  // Signals count from here on: one that comes while the app starts stops it as soon as it runs.
-  const stopped = Promise.withResolvers<{ reason: string; exitCode: number }>();
-  let isStopping = false;
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.on(signal, () => {
-      if (isStopping) process.exit(signal === "SIGINT" ? 130 : 143);
-      isStopping = true;
-      stopped.resolve({ reason: signal, exitCode: 0 });
-    });
-  }
-  const onBroken = (error: Error) => {
-    log.fatal({ err: error }, "no worker thread can be started");
-    stopped.resolve({ reason: "broken", exitCode: 1 });
-  };
-
-  try {
-    // Loaded here, so that help and faults of the settings are shown at once and need none of it.
-    const { startApp } = await import("./app.ts");
-    const app = await startApp(config, { log, onBroken });
-    if (app.newOperatorKey !== null) process.stdout.write(presentKey(app.newOperatorKey));
-    log.info({ url: app.url, mode: config.mode }, `listening on ${app.url}`);
-    const { reason, exitCode } = await stopped.promise;
-    log.info({ reason }, "stopping");
-    setTimeout(() => {
-      log.error(`not everything closed within ${stopTimeoutMs} ms`);
-      process.exit(1);
-    }, stopTimeoutMs).unref();
-    await app.close();
-    process.exit(exitCode);
-  } catch (error) {
-    const what = isStopping ? "Posthorn did not stop cleanly" : "Posthorn cannot start";
-    log.fatal({ err: error }, what);
-    process.stderr.write(`${what}: ${error instanceof Error ? error.message : error}\n`);
-    process.exit(1);
-  }
-}
-
-/** Printed, not logged: logs are kept and sent to places where a key must not be. */
-function presentKey(key: string): string {
-  return [
-    "",
-    "  Operator key of this gateway, shown this once:",
-    "",
-    `      ${key}`,
-    "",
-    "  Send it as `Authorization: Bearer <key>`. It is kept in operator.key in the data directory.",
-    "",
-    "",
-  ].join("\n");
+if (first === undefined || first === "serve" || isOption) {
+  const { serve } = await import("./serve.ts");
+  await serve(first === "serve" ? args.slice(1) : args);
+} else {
+  const { runCommand } = await import("./cli/program.ts");
+  process.exitCode = await runCommand(args);
 }

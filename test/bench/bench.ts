@@ -73,10 +73,16 @@ async function main(): Promise<void> {
   print(`machine            ${report.machine.cores} cores, ${report.machine.cpu}`);
   print(`versions           Node ${process.version}, ${gateway.postgresVersion}`);
   print(`bare relay         ${rate(report.relayPerSecond)}   (median of ${rounds} rounds)`);
-  print(`gateway            ${rate(report.gatewayPerSecond)}   durable, 1 webhook, ${peakCount} events a round`);
+  print(
+    `gateway            ${rate(report.gatewayPerSecond)}   durable, 1 webhook, ${peakCount} events a round`,
+  );
   print(`ratio              ${report.ratio.toFixed(2)}   (median of the rounds' ratios)`);
-  print(`at ${latencyRate} events/s   accepted to received: p50 ${ms(latency.accepted.p50)}, p99 ${ms(latency.accepted.p99)}`);
-  print(`                   posted to received:   p50 ${ms(latency.posted.p50)}, p99 ${ms(latency.posted.p99)}`);
+  print(
+    `at ${latencyRate} events/s   accepted to received: p50 ${ms(latency.accepted.p50)}, p99 ${ms(latency.accepted.p99)}`,
+  );
+  print(
+    `                   posted to received:   p50 ${ms(latency.posted.p50)}, p99 ${ms(latency.posted.p99)}`,
+  );
   print(`gateway memory     ${memoryMib} MiB resident after the run`);
   const path = process.env.BENCH_REPORT;
   if (path) await writeFile(path, `${JSON.stringify(report, null, 2)}\n`);
@@ -94,7 +100,13 @@ async function measurePeak(
 }
 
 async function measureLatency(load: ChildProcess, receiver: ChildProcess, port: number) {
-  const { sentAtMs, acceptedAtMs, receivedAtMs } = await runLoad(load, receiver, port, latencyCount, latencyRate);
+  const { sentAtMs, acceptedAtMs, receivedAtMs } = await runLoad(
+    load,
+    receiver,
+    port,
+    latencyCount,
+    latencyRate,
+  );
   // A delivery may arrive before the sender has read its 200: such an event took no time at all after it.
   const accepted = receivedAtMs.map((at, index) => Math.max(0, at - acceptedAtMs[index]!));
   const posted = receivedAtMs.map((at, index) => at - sentAtMs[index]!);
@@ -174,7 +186,13 @@ async function embeddedVersion(): Promise<string> {
   const [port, password] = await Promise.all(
     ["port", "password"].map(async (name) => (await readFile(join(home, name), "utf8")).trim()),
   );
-  const client = new pg.Client({ host: "127.0.0.1", port: Number(port), user: "posthorn", password, database: "posthorn" });
+  const client = new pg.Client({
+    host: "127.0.0.1",
+    port: Number(port),
+    user: "posthorn",
+    password,
+    database: "posthorn",
+  });
   await client.connect();
   const { rows } = await client.query("SELECT current_setting('server_version') AS version");
   await client.end();

@@ -11,7 +11,11 @@ export function makeRequests(host: string, first: number, count: number): Buffer
   return Array.from({ length: count }, (_, offset) => {
     const number = first + offset;
     const from = `1555${String(number % contactCount).padStart(7, "0")}`;
-    const message = aTextMessage({ id: messageId(number), from, body: `Message ${number}, as long as most are.` });
+    const message = aTextMessage({
+      id: messageId(number),
+      from,
+      body: `Message ${number}, as long as most are.`,
+    });
     const contact = aContact({ wa_id: from, profile: { name: `Contact ${number % contactCount}` } });
     const body = toBytes(anEnvelope([aChange({ contacts: [contact], messages: [message] })]));
     const signature = createHmac("sha256", appSecret).update(body).digest("hex");

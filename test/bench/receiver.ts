@@ -45,7 +45,9 @@ const server = net.createServer({ noDelay: true }, (socket) => {
     }
   });
 });
-server.listen(0, "127.0.0.1", () => send({ kind: "listening", port: (server.address() as AddressInfo).port }));
+server.listen(0, "127.0.0.1", () =>
+  send({ kind: "listening", port: (server.address() as AddressInfo).port }),
+);
 
 function note(number: number): void {
   const index = number - first;

@@ -1,0 +1,159 @@
+import { createInterface } from "node:readline";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { operatorKey, startTestGateway, type TestGateway } from "../helpers/gateway.ts";
+import { type Receiver, startReceiver } from "../helpers/receiver.ts";
+import { waitFor } from "../helpers/wait.ts";
+import { anInboundBody, aTextMessage } from "../helpers/whatsapp-bodies.ts";
+import { openPosthorn, type Posthorn } from "./posthorn.ts";
+
+let gateway: TestGateway;
+let receiver: Receiver;
+let posthorn: Posthorn;
+let webhook: { id: number; signature_secret: string };
+let status = 200;
+
+beforeAll(async () => {
+  gateway = await startTestGateway({ env: { POSTHORN_RETRY_SECONDS: "none" } });
+  receiver = await startReceiver({ answer: () => ({ status, body: "taken\u001b[31m" }) });
+  posthorn = await openPosthorn(() => gateway.url());
+  webhook = await gateway.createWebhook({ webhooks: receiver.url, active_signature: true });
+});
+afterAll(async () => {
+  await posthorn?.close();
+  await receiver?.close();
+  await gateway?.close();
+});
+
+/** Makes one delivery that ends with the answer's status; gives its id. */
+async function deliver(messageId: string, answerStatus: number): Promise<string> {
+  status = answerStatus;
+  const before = (await gateway.deliveries()).length;
+  expect(await gateway.postBody(anInboundBody(aTextMessage({ id: messageId })))).toBe(200);
+  const all = await gateway.waitForStates(before + 1, ["delivered", "failed"]);
+  return all.at(-1)!.id;
+}
+
+describe("deliveries", () => {
+  test("none say so", async () => {
+    const { code, stdout } = await posthorn.run(["deliveries", "list"]);
+    expect([code, stdout]).toEqual([0, "none\n"]);
+    expect((await posthorn.run(["deliveries", "list", "--json"])).json).toEqual([]);
+  });
+
+  test("are listed newest first, and narrowed by every filter", async () => {
+    const good = await deliver("wamid.good", 200);
+    const bad = await deliver("wamid.bad", 500);
+    const ids = async (...args: string[]) => {
+      const { code, json } = await posthorn.run(["deliveries", "list", "--json", ...args]);
+      expect(code).toBe(0);
+      return json.map((each: { id: string }) => each.id);
+    };
+    expect(await ids()).toEqual([bad, good]);
+    expect(await ids("--state", "failed,pending")).toEqual([bad]);
+    expect(await ids("--webhook", String(webhook.id), "--limit", "1")).toEqual([bad]);
+    expect(await ids("--event-type", "message.reaction")).toEqual([]);
+    expect(await ids("--since", "1h")).toEqual([bad, good]);
+    expect(await ids("--until", "1h")).toEqual([]);
+    const table = await posthorn.run(["deliveries", "list", "--limit", "1"]);
+    expect(table.stdout).toMatch(
+      new RegExp(`failed +1 +${webhook.id} +message\\.received +${bad} +attempts_exhausted`),
+    );
+    expect(table.stderr).toContain("There are more");
+  });
+
+  test("show their attempts and the body sent, without the secret, and without what would colour the screen", async () => {
+    const id = await deliver("wamid.shown", 200);
+    const { code, stdout, stderr } = await posthorn.run(["deliveries", "show", id]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^state +delivered$/m);
+    expect(stdout).toMatch(/^1 +20\S+ +\d+ +succeeded +200 +- +taken\\u001b\[31m$/m);
+    expect(stdout).toContain('"id":"wamid.shown"');
+    expect(stdout + stderr).not.toContain("\u001b");
+    expect(stdout + stderr).not.toContain(webhook.signature_secret);
+    const { json } = await posthorn.run(["deliveries", "show", id, "--json"]);
+    expect(json).toMatchObject({
+      delivery: { id, state: "delivered" },
+      attempts: [{ number: 1, outcome: "succeeded" }],
+    });
+    expect(Buffer.from(json.body, "base64").toString()).toContain("wamid.shown");
+  });
+
+  test("that failed are sent again", async () => {
+    const id = await deliver("wamid.again", 503);
+    status = 200;
+    const { code, json } = await posthorn.run(["deliveries", "retry", id, "--json"]);
+    expect(code).toBe(0);
+    expect(json.id).toBe(id);
+    await waitFor(
+      "delivered delivery",
+      async () => (await gateway.deliveries()).find((each) => each.id === id)?.state,
+      (state) => state === "delivered",
+    );
+  });
+
+  test.each([
+    [["deliveries", "show", "0199c0de-0000-7000-8000-000000000001"], 3, /does not exist/],
+    [["deliveries", "show", "no-id"], 2, /^posthorn: id: must be a valid UUID/],
+    [["deliveries", "retry", "0199c0de-0000-7000-8000-000000000001"], 3, /does not exist/],
+    [["deliveries", "list", "--webhook", "999"], 3, /webhook/],
+    [["deliveries", "list", "--state", "lost"], 2, /^posthorn: states\[0\]: /],
+    [["deliveries", "list", "--since", "yesterday"], 2, /--since.*2026-03-05T12:00:00Z, 30m, 6h or 7d/],
+    [["deliveries", "list", "--limit", "0"], 2, /--limit.*at least 1/],
+  ])("%s fails in one line", async (args, expected, message) => {
+    const { code, stdout, stderr } = await posthorn.run(args as string[]);
+    expect(code).toBe(expected);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(message as RegExp);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+  });
+
+  test("are followed by tail as they change, and only those that change", async () => {
+    const known = await deliver("wamid.known", 200);
+    const child = posthorn.start(["deliveries", "tail", "--json"]);
+    const lines: { id: string; state: string }[] = [];
+    const notes: string[] = [];
+    createInterface({ input: child.stdout! }).on("line", (line) => lines.push(JSON.parse(line)));
+    createInterface({ input: child.stderr! }).on("line", (line) => notes.push(line));
+    try {
+      await waitFor(
+        "word that it follows",
+        () => notes,
+        (seen) => seen.length > 0,
+      );
+      const id = await deliver("wamid.followed", 200);
+      await waitFor(
+        "line of the delivery",
+        () => lines,
+        (seen) => seen.some((line) => line.state === "delivered"),
+      );
+      expect(lines.at(-1)).toMatchObject({ id, state: "delivered", attempt_count: 1 });
+      expect(lines.some((line) => line.id === known)).toBe(false);
+    } finally {
+      child.kill("SIGKILL");
+    }
+  });
+
+  test("are followed for people too, and what waiting does not mend ends it", async () => {
+    const { code, stderr } = await posthorn.run(["deliveries", "tail", "--webhook", "999"]);
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^posthorn: .*webhook/);
+  });
+
+  test("are nobody's business without the scope, and no key is printed", async () => {
+    const made = await posthorn.run([
+      "keys",
+      "create",
+      "--name",
+      "reader",
+      "--scope",
+      "webhooks:read",
+      "--json",
+    ]);
+    const env = { POSTHORN_KEY: made.json.key };
+    const { code, stdout, stderr } = await posthorn.run(["deliveries", "list"], { env });
+    expect(code).toBe(4);
+    expect(stderr).toBe("posthorn: the key lacks the scope deliveries:read\n");
+    expect(stdout + stderr).not.toContain(made.json.key);
+    expect(stdout + stderr).not.toContain(operatorKey);
+  });
+});
