@@ -10,6 +10,7 @@ import { createLogger } from "./log.ts";
 const exitConfig = 78;
 const exitUsage = 64;
 const stopTimeoutMs = 15_000;
+const parentCheckMs = 500;
 
 /** @param args  what follows `serve`; anything but --help is a mistake */
 export async function serve(args: readonly string[]): Promise<void> {
@@ -60,6 +61,10 @@ async function runGateway(config: Config): Promise<void> {
       stopped.resolve({ reason: signal, exitCode: 0 });
     });
   }
+  stopWithParent(() => {
+    isStopping = true;
+    stopped.resolve({ reason: "npm ended", exitCode: 0 });
+  });
   const onBroken = (error: Error) => {
     log.fatal({ err: error }, "no worker thread can be started");
     stopped.resolve({ reason: "broken", exitCode: 1 });
@@ -85,6 +90,18 @@ async function runGateway(config: Config): Promise<void> {
     process.stderr.write(`${what}: ${error instanceof Error ? error.message : error}\n`);
     process.exit(1);
   }
+}
+
+/** npm starts scripts through a shell that dies of a signal without passing it on: its end is the signal then. */
+function stopWithParent(stop: () => void): void {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parentId = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parentId) return;
+    clearInterval(timer);
+    stop();
+  }, parentCheckMs);
+  timer.unref();
 }
 
 /** Printed, not logged: logs are kept and sent to places where a key must not be. */
