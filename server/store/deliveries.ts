@@ -207,13 +207,14 @@ const settleAttemptsText = `
     FROM u
     WHERE d.webhook_id = u.webhook_id AND d.id = u.id
       AND d.attempt_number = u.attempt_number AND ${isLeased}
-    RETURNING d.id, u.attempt_number),
+    RETURNING d.id, u.attempt_number, u.request_count, u.started_ms, u.duration_ms, u.outcome, u.error_kind,
+      u.error_message, u.response_status, u.response_headers, u.response_body),
   logged AS (
     INSERT INTO attempt (delivery_id, number, started_at, duration_ms, outcome, error_kind, error_message,
       response_status, response_headers, response_body)
-    SELECT u.id, u.attempt_number, to_timestamp(u.started_ms / 1000), u.duration_ms, u.outcome, u.error_kind,
-      u.error_message, u.response_status, u.response_headers, u.response_body
-    FROM u JOIN counted USING (id, attempt_number) WHERE u.request_count = 1)
+    SELECT id, attempt_number, to_timestamp(started_ms / 1000), duration_ms, outcome, error_kind, error_message,
+      response_status, response_headers, response_body
+    FROM counted WHERE request_count = 1)
   SELECT id FROM counted`;
 
 function headersText(payload: MadePayload | null): string | null {
