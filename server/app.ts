@@ -6,7 +6,7 @@
  *                                          └── recorder ◄─┘ reports
  */
 
-import { hash, randomFillSync } from "node:crypto";
+import { hash, randomBytes, randomFillSync } from "node:crypto";
 import type { Logger } from "pino";
 import { builtinTransformers } from "../plugins/builtin.ts";
 import { type Clock, systemClock } from "./clock.ts";
@@ -20,18 +20,22 @@ import { createPublisher } from "./delivery/publish.ts";
 import { createRecorder } from "./delivery/recorder.ts";
 import { createRescuer } from "./delivery/rescuer.ts";
 import { createIdSource } from "./domain/ids.ts";
+import { createMediaLinks } from "./domain/media-link.ts";
 import { createListener } from "./http/listener.ts";
 import type { HttpHandler } from "./http/message.ts";
 import { createRoutes } from "./http/routes.ts";
 import { readPemFile } from "./pem-file.ts";
+import { createMessages } from "./replies/messages.ts";
 import { createKeyUsage } from "./rpc/key-usage.ts";
 import { createPlainCalls } from "./rpc/plain-call.ts";
 import { createRpcHandler, type RpcParts } from "./rpc/router.ts";
-import { retryDelivery } from "./store/deliveries.ts";
+import { sealedFor } from "./store/configuration.ts";
+import { retryDelivery } from "./store/delivery-changes.ts";
 import { openDirectory } from "./store/directory.ts";
 import { openEmbeddedPostgres } from "./store/embedded/open.ts";
 import { createHousekeeper } from "./store/housekeeping.ts";
 import { keepMalformed } from "./store/malformed.ts";
+import { findLinkedMedia } from "./store/media-links.ts";
 import { type Database, openDatabase } from "./store/orm.ts";
 import { createPartitions } from "./store/partitions.ts";
 import { createRateLimiter } from "./store/rate-limiter.ts";
@@ -39,7 +43,11 @@ import { createSealer } from "./store/sealer.ts";
 import { version } from "./version.ts";
 import { splitBody } from "./whatsapp/envelope.ts";
 import { createGraph } from "./whatsapp/graph.ts";
+import { createGraphMessages } from "./whatsapp/graph-messages.ts";
+import { createMediaSource } from "./whatsapp/media.ts";
+import { makeOutgoingEvent, readStatus, restoreCallback } from "./whatsapp/outgoing-event.ts";
 import { makeSampleEvent } from "./whatsapp/sample.ts";
+import { judgeSendError } from "./whatsapp/send-errors.ts";
 import { describeTransformer } from "./workers/catalog.ts";
 import { createWorkerPool, type WorkerPool } from "./workers/pool.ts";
 
@@ -91,12 +99,23 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       () => clock.now().getTime(),
       (bytes) => randomFillSync(bytes),
     );
+    const { host, port, tls, limits, closeGraceMs } = config.listener;
+    // Without a public URL: as configured until it is known which port was free.
+    let baseUrl = config.publicUrl ?? urlOf(tls !== null, host, port);
+    const makeMediaLink = createMediaLinks(() => baseUrl, randomBytes);
 
     // Attempts travel in a circle: dispatcher, threads, recorder, dispatcher. The callbacks close it; none is called
     // before the dispatcher hands out the first attempt.
     const recorder = closing(
       createRecorder(
-        { database, clock, log, onRecorded: (ended) => dispatcher.onRecorded(ended) },
+        {
+          database,
+          ids,
+          onRecorded: (ended) => dispatcher.onRecorded(ended),
+          onScheduled: () => messages.wake(),
+          clock,
+          log,
+        },
         config.delivery,
       ),
       (it) => it.close(config.delivery.recordGraceMs),
@@ -152,10 +171,33 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
           handover: dispatcher,
           handlesOf: (name) => catalog.get(name)?.handles,
           ids,
+          makeMediaLink,
           clock,
           log,
         },
         { ...config.publish, autoClients: config.autoClients, leaseMs: config.delivery.leaseMs },
+      ),
+      (it) => it.close(),
+    );
+    const graphSettings = { ...config.graph, caPem, egressProxy: config.workers.egressProxy };
+    const graphMessages = closing(createGraphMessages(graphSettings), (it) => it.close());
+    const messages = closing(
+      createMessages(
+        {
+          database,
+          publish: publisher.publish,
+          graph: graphMessages,
+          judgeError: judgeSendError,
+          makeEvent: makeOutgoingEvent,
+          readStatus,
+          restoreCallback,
+          openToken: (sealed) => sealer.open(Buffer.from(sealed), sealedFor.accessToken),
+          ids,
+          random: Math.random,
+          clock,
+          log,
+        },
+        { ...config.replies, requestTimeoutMs: config.graph.timeoutMs },
       ),
       (it) => it.close(),
     );
@@ -168,6 +210,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
           handlesOf: (name) => catalog.get(name)?.handles,
           wakeDispatcher: dispatcher.wake,
           ids,
+          makeMediaLink,
           clock,
           log,
         },
@@ -180,10 +223,8 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
 
     closing(createHousekeeper({ database, clock, log }), (it) => it.close());
     const keyUsage = closing(createKeyUsage({ database, clock, log }), (it) => it.close());
-    const graph = closing(
-      createGraph({ ...config.graph, caPem, egressProxy: config.workers.egressProxy }),
-      (it) => it.close(),
-    );
+    const graph = closing(createGraph(graphSettings), (it) => it.close());
+    const mediaSource = closing(createMediaSource(graphSettings, config.media, clock), (it) => it.close());
     const stopCalls = new AbortController();
     const rpcParts: RpcParts = {
       database,
@@ -198,7 +239,8 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       transformers,
       graph,
       probe,
-      publisher,
+      publisher: messages,
+      messages,
       splitBody,
       configurationChanged: directory.announce,
       wakeDispatcher: dispatcher.wake,
@@ -207,19 +249,21 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     };
     const routes = createRoutes(
       {
-        publish: (events, scope) => publisher.publish(events, scope),
+        publish: messages.publish,
         hasClientSecrets: () => directory.current.clientsWithSecret.size > 0,
         findClientSecrets: (ids) => appSecretsOf(directory.current, ids),
         keepMalformed: (body, reason) => keepMalformed(database, body, reason, clock.now()),
         isReady: () => checkReadiness(database, pool),
         rpcHandler: createRpcHandler(rpcParts) as HttpHandler,
-        createWebhook: createPlainCalls(rpcParts).createWebhook,
+        ...createPlainCalls(rpcParts),
+        findLinkedMedia: (tokenDigest) => findLinkedMedia(database, sealer, tokenDigest),
+        mediaSource,
         clock,
         log,
       },
       { ...config.intake, mode: config.mode },
+      config.media,
     );
-    const { host, port, tls, limits, closeGraceMs } = config.listener;
     const listener = closing(
       createListener(routes, { host, port, tls: tls && (await readCertificate(tls)), limits }),
       async (it) => {
@@ -229,9 +273,10 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       },
     );
     const address = await listener.listen();
-    const shownHost = address.family === "IPv6" ? `[${address.address}]` : address.address;
+    const url = urlOf(tls !== null, address.address, address.port);
+    baseUrl = config.publicUrl ?? url;
     return {
-      url: `${tls ? "https" : "http"}://${shownHost}:${address.port}`,
+      url,
       newOperatorKey: keys.newOperatorKey,
       close,
     };
@@ -250,6 +295,10 @@ async function closeAll(closers: (() => Promise<unknown>)[], log: Logger): Promi
       log.error({ err: error }, "a part did not close cleanly");
     }
   }
+}
+
+function urlOf(isTls: boolean, host: string, port: number): string {
+  return `${isTls ? "https" : "http"}://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
 async function readCertificate(paths: { certPath: string; keyPath: string }) {

@@ -38,6 +38,19 @@ export interface Config {
     /** Longest answer of the Graph API. */
     responseBytesMax: number;
   };
+  media: {
+    /** Largest file that is passed on. */
+    fileBytesMax: number;
+    /** How long where a file lies is remembered. */
+    locationKeptMs: number;
+    /** Silence of WhatsApp's media host, or of the one who reads, that ends a stream. */
+    idleTimeoutMs: number;
+    /** Bound on a whole stream. */
+    streamTimeoutMs: number;
+    /** Files passed on at once, and of one client. */
+    streamsMax: number;
+    streamsPerClientMax: number;
+  };
   /** Without a slash at its end; null = the address listened on. */
   publicUrl: string | null;
   /** Empty = use those of the data directory; never empty in production. */
@@ -73,6 +86,24 @@ export interface Config {
     closeGraceMs: number;
     /** How long the last reports may take to be saved at shutdown. */
     recordGraceMs: number;
+  };
+  replies: {
+    /** Messages of one number in a second. */
+    perNumberSecond: number;
+    /** From one message to a recipient to the next, once the burst is used up. */
+    pairIntervalMs: number;
+    /** Messages that one recipient may get at once. */
+    pairBurst: number;
+    /** How often the table is looked through for due messages, besides when there is a reason to. */
+    pollMs: number;
+    /** How long a claim on a message holds. */
+    leaseMs: number;
+    /** Scheduled messages under way at once. */
+    inFlightMax: number;
+    /** Bound on a call that sends, requests that are repeated included. */
+    callTimeoutMs: number;
+    /** How long requests under way may take to end at shutdown. */
+    closeGraceMs: number;
   };
   publish: {
     /** Events that share a commit at most. */
@@ -151,7 +182,7 @@ export function loadConfig(
  *
  * @throws ConfigError
  */
-export function checkConfig({ intake, listener, delivery, workers }: Config): void {
+export function checkConfig({ intake, listener, graph, delivery, replies, workers }: Config): void {
   const faults: ConfigFault[] = [];
   const expect = (isTrue: boolean, name: string, message: string) => {
     if (!isTrue) faults.push({ name, message });
@@ -178,9 +209,14 @@ export function checkConfig({ intake, listener, delivery, workers }: Config): vo
     "must cover the head and the body of a request",
   );
   expect(
-    listener.closeGraceMs + delivery.closeGraceMs + delivery.recordGraceMs < 15_000,
+    replies.leaseMs >= graph.timeoutMs + 2_000,
+    "replies.leaseMs",
+    "must outlast a request and the wait for its place by a second, or what is under way is taken for lost",
+  );
+  expect(
+    listener.closeGraceMs + replies.closeGraceMs + delivery.closeGraceMs + delivery.recordGraceMs < 15_000,
     "closeGraceMs",
-    "of listener and delivery and recordGraceMs must leave the other parts time to close within 15 s",
+    "of listener, replies and delivery and recordGraceMs must leave the other parts time to close within 15 s",
   );
   if (faults.length > 0) throw new ConfigError(faults);
 }
@@ -290,6 +326,14 @@ function buildConfig(
       timeoutMs: 10_000,
       responseBytesMax: 256 * 1024,
     },
+    media: {
+      fileBytesMax: 100 * mebibyte,
+      locationKeptMs: 5 * 60_000,
+      idleTimeoutMs: 30_000,
+      streamTimeoutMs: 15 * 60_000,
+      streamsMax: 64,
+      streamsPerClientMax: 16,
+    },
     publicUrl: values.POSTHORN_PUBLIC_URL ?? null,
     keys: {
       masterKeys: values.POSTHORN_MASTER_KEY ?? [],
@@ -313,6 +357,16 @@ function buildConfig(
       rescueIntervalMs: 2_000,
       closeGraceMs: 10_500,
       recordGraceMs: 1_000,
+    },
+    replies: {
+      perNumberSecond: 80,
+      pairIntervalMs: 6_000,
+      pairBurst: 45,
+      pollMs: 500,
+      leaseMs: 20_000,
+      inFlightMax: 200,
+      callTimeoutMs: 25_000,
+      closeGraceMs: 1_000,
     },
     publish: { batchEventsMax: 500, queueEventsMax: 20_000 },
     lateRouting: { batchEventsMax: 200, pollMs: 2_000, deliverWithinMs: 24 * 3_600_000 },

@@ -14,19 +14,14 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
-import {
-  type ClaimedDelivery,
-  cancelUnfinished,
-  claimDue,
-  type HeldDelivery,
-  listDueWebhooks,
-  releaseLeases,
-} from "../store/deliveries.ts";
+import type { ClaimedDelivery } from "../store/delivery-claims.ts";
+import { type HeldDelivery, releaseLeases } from "../store/delivery-leases.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
-import { type History, readEvents, readHistories, type StoredEvent } from "../store/events.ts";
+import { type History, readHistories, type StoredEvent } from "../store/events.ts";
 import type { Database } from "../store/orm.ts";
 import type { TransformerFacts } from "../workers/catalog.ts";
 import type { DeliveryJob } from "../workers/job.ts";
+import { createClaimer } from "./claimer.ts";
 import { buildJob, coversEvent, historyNeeded, type JobLimits } from "./jobs.ts";
 import { createLanes, type Held, type Lane } from "./lanes.ts";
 import type { Handover } from "./publish.ts";
@@ -82,15 +77,28 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
   const held = new Map<string, Held>();
   let isClosed = false;
   let isPumping = false;
-  let nextPoll: { timer: NodeJS.Timeout; atMs: number } | null = null;
-  let polling: Promise<void> | null = null;
-  let isWoken = false;
   const idle: (() => void)[] = [];
   const waitingForRoom: (() => void)[] = [];
   let lastEndedAtMs = 0;
 
+  const claimer = createClaimer(
+    {
+      database,
+      directory,
+      lanes,
+      mayStart: (webhookId) => startable(webhookId) !== null,
+      take,
+      onTaken: pump,
+      onLooked() {
+        pump();
+        noteProgress();
+      },
+      clock,
+      log,
+    },
+    settings,
+  );
   const sweepTimer = setInterval(giveBackStale, 1_000);
-  pollAt(0);
 
   /** The webhook as it is now, if attempts for it may start. */
   function startable(webhookId: number): { target: WebhookTarget; facts: TransformerFacts } | null {
@@ -147,13 +155,36 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       database.pool,
       withHistory.map(({ held: { event }, count }) => ({ ...event!.conversation!, count })),
     ).then(
-      (histories) => runJobs(withHistory, histories),
+      (histories) => startRead(withHistory, histories),
       (error: unknown) => {
         log.warn({ err: error }, "conversations could not be read; their deliveries wait");
         for (const one of withHistory) lanes.noteEnded(lanes.of(one.held.claimed.webhookId), null);
         giveBack(withHistory.map((one) => one.held));
       },
     );
+  }
+
+  /**
+   * Runs what can be sent as it was prepared. A webhook may have changed while the histories were read, and no attempt
+   * may start by what was before: its deliveries go back to the front of their lane.
+   */
+  function startRead(prepared: readonly Starting[], histories: History[]): void {
+    const isReady = ({ target }: Starting) =>
+      !isClosed && directory.isCurrent() && startable(target.id)?.target === target;
+    const ready = prepared.map(isReady);
+    runJobs(
+      prepared.filter((_, index) => ready[index]),
+      histories.filter((_, index) => ready[index]),
+    );
+    const outdated = prepared.filter((_, index) => !ready[index]).map(({ held }) => held);
+    if (outdated.length === 0) return;
+    for (const one of outdated.toReversed()) {
+      const lane = lanes.of(one.claimed.webhookId);
+      lanes.noteEnded(lane, null);
+      if (!isClosed) lane.waiting.unshift(one);
+    }
+    if (isClosed) giveBack(outdated);
+    else pump();
   }
 
   function runJobs(starting: readonly Starting[], histories: History[] | null): void {
@@ -212,101 +243,11 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     lanes.sweep();
   }
 
-  function pollAt(delayMs: number): void {
-    if (isClosed) return;
-    const atMs = clock.now().getTime() + delayMs;
-    if (nextPoll && nextPoll.atMs <= atMs) return;
-    clearTimeout(nextPoll?.timer);
-    nextPoll = { atMs, timer: setTimeout(poll, delayMs) };
-  }
-
-  function poll(): void {
-    nextPoll = null;
-    if (isClosed) return;
-    if (polling) {
-      isWoken = true;
-      return;
-    }
-    isWoken = false;
-    polling = claimAll()
-      .catch((error: unknown) => log.warn({ err: error }, "due deliveries could not be claimed"))
-      .finally(() => {
-        polling = null;
-        pump();
-        pollAt(isWoken ? 0 : settings.pollMs);
-        noteProgress();
-      });
-  }
-
-  async function claimAll(): Promise<void> {
-    const now = clock.now();
-    const waiting = await listDueWebhooks(database.pool);
-    if (waiting.some(({ webhookId }) => !directory.current.webhooks.has(webhookId)))
-      await directory.refresh();
-    const asked: { webhookId: number; room: number }[] = [];
-    let nextDueMs = Number.POSITIVE_INFINITY;
-    for (const { webhookId, dueAt } of waiting) {
-      const target = directory.current.webhooks.get(webhookId);
-      if (!target?.isEnabled) {
-        const reason = target ? "webhook_disabled" : "webhook_deleted";
-        await cancelUnfinished(database, webhookId, reason, now);
-        continue;
-      }
-      const isDue = dueAt <= now;
-      if (!isDue) {
-        nextDueMs = Math.min(nextDueMs, dueAt.getTime());
-        continue;
-      }
-      const lane = lanes.of(webhookId);
-      lane.hasBacklog = true;
-      const room = startable(webhookId) ? lanes.roomOf(lane, target) : 0;
-      if (room > 0) asked.push({ webhookId, room });
-    }
-    const dueIds = new Set(waiting.filter(({ dueAt }) => dueAt <= now).map(({ webhookId }) => webhookId));
-    for (const lane of lanes.all()) if (!dueIds.has(lane.webhookId)) lane.hasBacklog = false;
-    await claim(asked);
-    if (nextDueMs !== Number.POSITIVE_INFINITY) pollAt(Math.max(0, nextDueMs - clock.now().getTime()));
-  }
-
-  async function claim(asked: readonly { webhookId: number; room: number }[]): Promise<void> {
-    if (asked.length === 0) return;
-    const now = clock.now();
-    const leasedUntil = new Date(now.getTime() + settings.leaseMs);
-    const claimed = await claimDue(database.pool, asked, now, leasedUntil);
-    const wanted = claimed.deliveries.filter((one) => !one.payload);
-    let events: Map<string, StoredEvent>;
-    try {
-      events = await readEvents(database.pool, wanted);
-      if (claimed.configurationVersion > directory.current.version) await directory.refresh();
-    } catch (error) {
-      await releaseLeases(database.pool, claimed.deliveries, clock.now());
-      throw error;
-    }
-    for (const one of claimed.deliveries) {
-      const event = events.get(one.eventId) ?? null;
-      if (!one.payload && !event) {
-        log.error({ deliveryId: one.id, eventId: one.eventId }, "the event of a delivery is gone");
-        continue;
-      }
-      take(one, event);
-    }
-    for (const { webhookId, room } of asked) {
-      const count = claimed.deliveries.filter((one) => one.webhookId === webhookId).length;
-      if (count < room) lanes.of(webhookId).hasBacklog = false;
-    }
-    pump();
-  }
-
   /** Claims more for a lane that ran half empty while its deliveries wait in the table. */
   function refill(lane: Lane): void {
-    if (!lane.hasBacklog || nextPoll?.atMs === 0) return;
+    if (!lane.hasBacklog) return;
     const now = startable(lane.webhookId);
-    if (now && lane.waiting.length < now.target.maxInFlight) wake();
-  }
-
-  function wake(): void {
-    if (polling) isWoken = true;
-    else pollAt(0);
+    if (now && lane.waiting.length < now.target.maxInFlight) claimer.wake();
   }
 
   function noteProgress(): void {
@@ -325,7 +266,7 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
   }
 
   return {
-    wake,
+    wake: claimer.wake,
     waitForRoom,
     reserve(target) {
       const lane = lanes.of(target.id);
@@ -361,8 +302,7 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     onRecorded(recorded) {
       for (const { claimed, settlement } of recorded) {
         held.delete(keyOf(claimed));
-        if (settlement.state === "pending")
-          pollAt(Math.max(0, settlement.dueAt.getTime() - clock.now().getTime()));
+        if (settlement.state === "pending") claimer.wakeAt(settlement.dueAt);
       }
       noteProgress();
       pump();
@@ -383,17 +323,16 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     isHolding: (delivery) => held.has(keyOf(delivery)),
     async close(boundMs) {
       isClosed = true;
-      clearTimeout(nextPoll?.timer);
       clearInterval(sweepTimer);
-      await polling;
+      await claimer.close();
       for (const lane of lanes.all()) if (lane.waiting.length > 0) giveBack(lane.waiting.splice(0));
-      if (held.size > 0) {
-        const { promise, resolve } = Promise.withResolvers<void>();
-        idle.push(resolve);
-        const timer = setTimeout(resolve, boundMs);
-        await promise;
-        clearTimeout(timer);
-      }
+      const nothingHeld = Promise.withResolvers<void>();
+      idle.push(nothingHeld.resolve);
+      noteProgress();
+      const timeUp = Promise.withResolvers<void>();
+      const timer = setTimeout(timeUp.resolve, boundMs);
+      await Promise.race([Promise.all([nothingHeld.promise, claimer.canceled()]), timeUp.promise]);
+      clearTimeout(timer);
     },
   };
 }

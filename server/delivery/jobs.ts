@@ -2,7 +2,7 @@
 
 import { coversType } from "../domain/event.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
-import type { ClaimedDelivery } from "../store/deliveries.ts";
+import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { ConversationSnapshot, History, HistoryMessage, StoredEvent } from "../store/events.ts";
 import type { TransformerFacts } from "../workers/catalog.ts";
 import type { DeliveryJob, JobConversation, JobMessage } from "../workers/job.ts";
@@ -59,11 +59,15 @@ export function buildJob(
             options: target.transformerOptions ?? {},
             event: jobEvent(event!),
             conversation: event!.conversation && jobConversation(event!.conversation, history),
-            mediaUrl: null,
+            mediaUrl: event!.conversation?.mediaUrl ?? null,
           },
         },
     timeoutMs: limits.requestTimeoutMs,
     responseBytesMax: target.scheduleActivity ? limits.scheduleResponseBytesMax : limits.responseBytesMax,
+    // A delivery that is sent once more had its answer; of events of other types the answer is left alone when it is
+    // recorded.
+    replyDelayMaxMs:
+      target.scheduleActivity && !claimed.isResend ? target.waitingDurationSeconds * 1_000 : null,
   };
 }
 

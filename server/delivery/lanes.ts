@@ -4,7 +4,7 @@
  */
 
 import type { WebhookTarget } from "../domain/webhook.ts";
-import type { ClaimedDelivery } from "../store/deliveries.ts";
+import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { StoredEvent } from "../store/events.ts";
 
 /** A delivery that this process has in hand under a lease. */

@@ -15,6 +15,7 @@ import type pg from "pg";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { IdSource } from "../domain/ids.ts";
+import type { MediaLink } from "../domain/media-link.ts";
 import { findAndLock, resolveContacts } from "../store/contacts.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import { isDataFault, isRepeatable } from "../store/faults.ts";
@@ -34,7 +35,14 @@ import {
   type UnroutedEvent,
 } from "../store/unrouted.ts";
 import { emptyPlan, type Plan, planRows } from "./plan.ts";
-import { contactAskedBy, distinctContacts, nobodysTenantId, type Route, routeOf } from "./routing.ts";
+import {
+  contactsOf,
+  distinctContacts,
+  listContacts,
+  nobodysTenantId,
+  type Route,
+  routeOf,
+} from "./routing.ts";
 
 export interface LateRouting {
   /** Looks for tasks now. */
@@ -51,6 +59,8 @@ export interface LateRoutingParts {
   handlesOf(transformer: string): readonly string[] | undefined;
   wakeDispatcher(): void;
   ids: IdSource;
+  /** A new link for the media of a message. */
+  makeMediaLink(): MediaLink;
   clock: Clock;
   log: Logger;
 }
@@ -233,19 +243,18 @@ async function planBatch(
     repeats.map(({ eventId }) => eventId),
   );
   const routed = events.filter((_, index) => fresh.has(index));
-  const asked = routed.map(({ event }) => contactAskedBy(event, route));
-  const contacts = asked.filter((one) => one !== null);
+  const contacts = routed.map(({ event }) => contactsOf(event, route));
+  const asked = listContacts(contacts);
   const found = await findAndLock(client, distinctContacts(asked));
   const book =
-    contacts.length === 0
-      ? null
-      : await resolveContacts(client, contacts, found, () => parts.ids.next(), now);
+    asked.length === 0 ? null : await resolveContacts(client, asked, found, () => parts.ids.next(), now);
   const sinceMs = now.getTime() - settings.deliverWithinMs;
   const plan = emptyPlan();
   planRows(
     plan,
     {
       ids: parts.ids,
+      makeMediaLink: parts.makeMediaLink,
       handlesOf: parts.handlesOf,
       // All wait in the table: what just happened goes first.
       reserve: () => false,
@@ -256,7 +265,7 @@ async function planBatch(
       receivedAt,
       stored: { eventId, isDelivered: receivedAt.getTime() > sinceMs },
     })),
-    { routes: routed.map(() => route), asked, fresh: new Set(routed.keys()), book },
+    { routes: routed.map(() => route), contacts, fresh: new Set(routed.keys()), book },
     now,
   );
   return plan;

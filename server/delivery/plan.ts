@@ -5,12 +5,15 @@
 
 import type { IncomingEvent } from "../domain/event.ts";
 import type { IdSource } from "../domain/ids.ts";
+import { expiryOfLink, type MediaLink } from "../domain/media-link.ts";
 import { admits, type WebhookTarget } from "../domain/webhook.ts";
 import type { ContactAsked, ContactBook, LockedConversation } from "../store/contacts.ts";
-import type { ClaimedDelivery } from "../store/deliveries.ts";
+import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { ConversationSnapshot, StoredDetails, StoredEvent } from "../store/events.ts";
+import type { NewImport, NewImportFile } from "../store/imports.ts";
+import type { NewMediaLink } from "../store/media-links.ts";
 import type { NewDelivery, NewEvent, NewMessage, NewRevision } from "../store/publishing.ts";
-import { nobodysTenantId, type Route } from "./routing.ts";
+import { type EventContacts, nobodysTenantId, type Route } from "./routing.ts";
 
 export interface PublishedEvent {
   /** Null for a repeat, and for an event that could not be stored. */
@@ -23,6 +26,8 @@ export interface PublishedEvent {
 
 export interface PlanParts {
   ids: IdSource;
+  /** A new link for the media of a message. */
+  makeMediaLink(): MediaLink;
   /** Webhooks of a tenant that are not deleted. */
   webhooksOf(tenantId: number): readonly WebhookTarget[];
   /** Event types that a transformer makes payloads of; undefined if it is not loaded. */
@@ -46,6 +51,9 @@ export interface BatchedEvent {
 export interface Plan {
   events: NewEvent[];
   messages: NewMessage[];
+  mediaLinks: NewMediaLink[];
+  imports: NewImport[];
+  importFiles: NewImportFile[];
   revisions: NewRevision[];
   deliveries: NewDelivery[];
   conversations: LockedConversation[];
@@ -57,7 +65,7 @@ export interface Plan {
 /** What the database answered for the batch; positions are those of the batch. */
 export interface Resolved {
   routes: readonly Route[];
-  asked: readonly (ContactAsked | null)[];
+  contacts: readonly EventContacts[];
   /** Positions of events that are no repeats. */
   fresh: ReadonlySet<number>;
   /** Null when no new event is a message of a conversation. */
@@ -68,6 +76,9 @@ export function emptyPlan(): Plan {
   return {
     events: [],
     messages: [],
+    mediaLinks: [],
+    imports: [],
+    importFiles: [],
     revisions: [],
     deliveries: [],
     conversations: [],
@@ -96,13 +107,15 @@ export function planRows(
       continue;
     }
     const route = resolved.routes[index]!;
-    const asked = resolved.asked[index];
+    const { message: asked, imports } = resolved.contacts[index]!;
     const eventId = batched.stored?.eventId ?? parts.ids.next();
     let snapshot: ConversationSnapshot | null = null;
     if (asked && resolved.book) {
-      snapshot = planMessage(plan, batched, asked, resolved.book, eventId);
+      snapshot = planMessage(plan, parts, batched, asked, resolved.book, eventId);
       touched.add(resolved.book.find(asked).conversation);
     }
+    for (const one of planImports(plan, batched.event, imports, route, resolved.book, eventId))
+      touched.add(one);
     const { revision } = batched.event;
     if (revision && route.number) {
       const { id: numberId, client } = route.number;
@@ -120,6 +133,7 @@ export function planRows(
 /** Gives the message its place in its conversation, and notes how the conversation stands with it. */
 function planMessage(
   plan: Plan,
+  parts: PlanParts,
   { event, receivedAt }: BatchedEvent,
   asked: ContactAsked,
   book: ContactBook,
@@ -132,12 +146,14 @@ function planMessage(
   else conversation.lastBotSequence = sequence;
   plan.messages.push({
     conversationId: conversation.id,
+    mayBeImported: conversation.hasImports,
     sequence,
     numberId: asked.numberId,
     sentAt: event.occurredAt ?? receivedAt,
     eventId,
     entry,
   });
+  const mediaUrl = planMediaLink(plan, parts, { event, receivedAt }, conversation);
   return {
     conversationId: conversation.id,
     sequence,
@@ -150,7 +166,70 @@ function planMessage(
     labels: contact.labels,
     lastUserSequence: conversation.lastUserSequence,
     lastBotSequence: conversation.lastBotSequence,
+    ...(mediaUrl !== null && { mediaUrl }),
   };
+}
+
+/**
+ * Gives imported messages their conversations; what is there already is told apart by the database. A file fills the
+ * placeholder that it is of, as an edit would: payloads of earlier events stay.
+ *
+ * @returns the conversations that got messages
+ */
+function planImports(
+  plan: Plan,
+  { imported = [] }: IncomingEvent,
+  asked: readonly (ContactAsked | null)[],
+  route: Route,
+  book: ContactBook | null,
+  eventId: string,
+): Set<LockedConversation> {
+  const touched = new Set<LockedConversation>();
+  if (!route.number) return touched;
+  const { id: numberId, client } = route.number;
+  for (const [index, { messages }] of imported.entries()) {
+    const one = asked[index];
+    const conversation = one && book ? book.find(one).conversation : null;
+    for (const { sentAt, entry, isFile } of messages) {
+      if (conversation) {
+        const { id: conversationId, lastSequence } = conversation;
+        const visibleFrom = lastSequence + 1;
+        plan.imports.push({ clientId: client.id, conversationId, numberId, visibleFrom, sentAt, entry });
+        conversation.hasImports = true;
+        touched.add(conversation);
+      }
+      const { wamid, content, contentType, mediaId } = entry;
+      if (!isFile || wamid === null) continue;
+      plan.revisions.push({
+        clientId: client.id,
+        numberId,
+        eventId,
+        revision: { wamid, content, contentType },
+      });
+      if (mediaId !== null) plan.importFiles.push({ numberId, wamid, mediaId });
+    }
+  }
+  return touched;
+}
+
+/** Makes the link to the newest message's media, if it has any. */
+function planMediaLink(
+  plan: Plan,
+  parts: PlanParts,
+  { event, receivedAt }: BatchedEvent,
+  conversation: LockedConversation,
+): string | null {
+  const { mediaId, fileName = null } = event.entry!;
+  if (mediaId === null) return null;
+  const { url, tokenDigest } = parts.makeMediaLink();
+  plan.mediaLinks.push({
+    conversationId: conversation.id,
+    sequence: conversation.lastSequence,
+    tokenDigest,
+    fileName,
+    expiresAt: expiryOfLink(event.occurredAt, receivedAt),
+  });
+  return url;
 }
 
 function planDeliveries(plan: Plan, parts: PlanParts, event: StoredEvent, leasedUntil: Date): number {
@@ -207,7 +286,7 @@ function storedEvent(
 }
 
 function newEvent(
-  { entry, revision, dedup }: IncomingEvent,
+  { entry, revision, identityChanges, imported, dedup }: IncomingEvent,
   event: StoredEvent,
   snapshot: ConversationSnapshot | null,
 ): NewEvent {
@@ -225,6 +304,8 @@ function newEvent(
       unrouted: {
         entry,
         revision,
+        ...(identityChanges && { identityChanges }),
+        ...(imported && { imported }),
         dedup: { hash: dedup.hash, placedMs: dedup.placedAt?.getTime() ?? null },
       },
     }),

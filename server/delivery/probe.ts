@@ -215,7 +215,14 @@ function toResult(
   endedAt: Date,
 ): ProbeResult {
   const result = { eventType, deliveryId, attempt: null, reason: null, reasonDetail: null, payload: null };
-  const attempt = { deliveryId, number: 1, errorKind: null, errorMessage: null, response: null };
+  const attempt = {
+    deliveryId,
+    number: 1,
+    errorKind: null,
+    errorMessage: null,
+    response: null,
+    replyFault: null,
+  };
   if (report === null) {
     const durationMs = endedAt.getTime() - startedAt.getTime();
     return { ...result, attempt: { ...attempt, startedAt, durationMs, outcome: "lost" } };

@@ -13,20 +13,28 @@ import type { Clock } from "../clock.ts";
 import { GatewayError } from "../domain/errors.ts";
 import type { IncomingEvent } from "../domain/event.ts";
 import type { IdSource } from "../domain/ids.ts";
+import type { MediaLink } from "../domain/media-link.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
 import { addClientsOf, type UnknownNumber } from "../store/auto-clients.ts";
-import { type ContactAsked, type ContactBook, resolveContacts } from "../store/contacts.ts";
-import type { ClaimedDelivery } from "../store/deliveries.ts";
+import { type ContactBook, resolveContacts } from "../store/contacts.ts";
+import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import type { StoredEvent } from "../store/events.ts";
 import { isDatabaseOutage, isDataFault, isRepeatable } from "../store/faults.ts";
 import { keepMalformed } from "../store/malformed.ts";
 import type { Database } from "../store/orm.ts";
 import type { Partitions } from "../store/partitions.ts";
-import { commitPublishing, type Opened, openPublishing } from "../store/publishing.ts";
+import { beginPublishing, commitPublishing, type Opened, openPublishing } from "../store/publishing.ts";
 import { createNotice } from "./notice.ts";
 import { emptyPlan, type PublishedEvent, planRows } from "./plan.ts";
-import { contactAskedBy, distinctContacts, nobodysTenantId, routeOf } from "./routing.ts";
+import {
+  contactsOf,
+  distinctContacts,
+  type EventContacts,
+  listContacts,
+  nobodysTenantId,
+  routeOf,
+} from "./routing.ts";
 import { areAllowed, dropRefused, isLimited, type PublishScope, type Waiting } from "./screening.ts";
 
 export type { PublishedEvent } from "./plan.ts";
@@ -68,6 +76,8 @@ export interface PublisherParts {
   /** Event types that a transformer makes payloads of; undefined if it is not loaded. */
   handlesOf(transformer: string): readonly string[] | undefined;
   ids: IdSource;
+  /** A new link for the media of a message. */
+  makeMediaLink(): MediaLink;
   clock: Clock;
   log: Logger;
 }
@@ -127,14 +137,17 @@ export function createPublisher(parts: PublisherParts, settings: PublishSettings
   /** Never rejects: every queued event gets its own answer. */
   async function commit(queued: Queued[]): Promise<void> {
     let batch = queued;
+    let holdsConfiguration = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        const outcome = await commitOnce(parts, settings, batch);
-        if (outcome === "refused") {
+        const outcome = await commitOnce(parts, settings, batch, holdsConfiguration);
+        // Changes may follow each other faster than commits: the next try does not let one come between.
+        if (outcome === "stale") holdsConfiguration = true;
+        else if (outcome === "refused") {
           const { allowed, dropped } = await dropRefused(directory, batch);
           droppedNotice.note(dropped.map(({ event }) => event.phoneNumberId));
           batch = allowed;
-        } else if (outcome !== "stale") {
+        } else {
           unroutedNotice.note(outcome.unroutedNumberIds);
           return;
         }
@@ -206,13 +219,16 @@ function isOneCall(first: Queued, second: Queued): boolean {
 /**
  * One try at committing a batch.
  *
- * @returns the number, if any, of each event that is nobody's; `stale` if the configuration changed under it, and `refused` if not
- *          all of them may be stored: nothing is, then
+ * @param holdsConfiguration  true = lock the configuration before the events are routed: it costs a round trip, and the
+ *                            try is not `stale`
+ * @returns the number, if any, of each event that is nobody's; `stale` if the configuration changed under it, and
+ *          `refused` if not all of them may be stored: nothing is, then
  */
 async function commitOnce(
   parts: PublisherParts,
   settings: PublishSettings,
   batch: readonly Queued[],
+  holdsConfiguration: boolean,
 ): Promise<{ unroutedNumberIds: (string | null)[] } | "stale" | "refused"> {
   const { database, directory, partitions, clock } = parts;
   if (settings.autoClients) await addMissingClients(parts, batch);
@@ -221,16 +237,29 @@ async function commitOnce(
   await partitions.ensureDay(now);
   await partitions.ensureDay(new Date(now.getTime() + 60_000));
 
-  const routedBy = directory.current.version;
-  if (!areAllowed(directory.current, batch)) return "refused";
-  const routes = batch.map(({ event }) => routeOf(directory.current, event, settings.autoClients));
-  const asked = batch.map(({ event }, index) => contactAskedBy(event, routes[index]!));
-  const keys = batch.map(({ event }, index) => ({ ...event.dedup, tenantId: routes[index]!.tenantId }));
-
   const plan = emptyPlan();
   const client = await database.pool.connect();
   try {
-    const opened = await openPublishing(client, keys, distinctContacts(asked), now);
+    if (holdsConfiguration) {
+      await beginPublishing(client);
+      await directory.refresh(client);
+    }
+    const routedBy = directory.current.version;
+    if (!areAllowed(directory.current, batch)) {
+      if (holdsConfiguration) await client.query("ROLLBACK");
+      client.release();
+      return "refused";
+    }
+    const routes = batch.map(({ event }) => routeOf(directory.current, event, settings.autoClients));
+    const contacts = batch.map(({ event }, index) => contactsOf(event, routes[index]!));
+    const keys = batch.map(({ event }, index) => ({ ...event.dedup, tenantId: routes[index]!.tenantId }));
+    const opened = await openPublishing(
+      client,
+      keys,
+      distinctContacts(listContacts(contacts)),
+      now,
+      holdsConfiguration,
+    );
     // From here to the commit no configuration changes, so what routed the events may choose their webhooks, too.
     if (opened.configurationVersion !== routedBy) {
       await client.query("ROLLBACK");
@@ -238,15 +267,16 @@ async function commitOnce(
       client.release();
       return "stale";
     }
-    const book = await contactBook(parts, client, asked, opened, now);
+    const book = await contactBook(parts, client, contacts, opened, now);
     const planParts = {
       ids: parts.ids,
+      makeMediaLink: parts.makeMediaLink,
       handlesOf: parts.handlesOf,
       reserve: parts.handover.reserve,
       webhooksOf: (tenantId: number) => directory.current.webhooksByTenant.get(tenantId) ?? [],
     };
     const leasedUntil = new Date(now.getTime() + settings.leaseMs);
-    planRows(plan, planParts, batch, { routes, asked, fresh: opened.fresh, book }, leasedUntil);
+    planRows(plan, planParts, batch, { routes, contacts, fresh: opened.fresh, book }, leasedUntil);
     await commitPublishing(client, plan, now);
     client.release();
   } catch (error) {
@@ -280,11 +310,11 @@ async function addMissingClients(parts: PublisherParts, batch: readonly Queued[]
 async function contactBook(
   parts: PublisherParts,
   client: pg.ClientBase,
-  asked: readonly (ContactAsked | null)[],
+  contacts: readonly EventContacts[],
   opened: Opened,
   now: Date,
 ): Promise<ContactBook | null> {
-  const wanted = asked.filter((one, index) => one !== null && opened.fresh.has(index)) as ContactAsked[];
+  const wanted = listContacts(contacts.filter((_, index) => opened.fresh.has(index)));
   if (wanted.length === 0) return null;
   return await resolveContacts(client, wanted, opened.found, () => parts.ids.next(), now);
 }

@@ -7,8 +7,10 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
 import { type Settlement, settleAttempt } from "../domain/delivery.ts";
-import type { ClaimedDelivery, SettledAttempt } from "../store/deliveries.ts";
-import { settleAttempts } from "../store/deliveries.ts";
+import type { IdSource } from "../domain/ids.ts";
+import type { ClaimedDelivery } from "../store/delivery-claims.ts";
+import type { SettledAttempt } from "../store/delivery-settlements.ts";
+import { settleAttempts } from "../store/delivery-settlements.ts";
 import { isDataFault } from "../store/faults.ts";
 import type { Database } from "../store/orm.ts";
 
@@ -33,13 +35,20 @@ export interface RecorderSettings {
   recordGatherMs: number;
 }
 
+export interface RecorderParts {
+  database: Database;
+  ids: IdSource;
+  /** Gets each delivery once its attempt is saved, or proves not to be savable. */
+  onRecorded(recorded: Recorded[]): void;
+  /** Answers have scheduled messages. */
+  onScheduled(): void;
+  clock: Clock;
+  log: Logger;
+}
+
 const retryAfterFaultMs = 200;
 
-/** @param onRecorded  gets each delivery once its attempt is saved, or proves not to be savable */
-export function createRecorder(
-  parts: { database: Database; clock: Clock; log: Logger; onRecorded: (recorded: Recorded[]) => void },
-  settings: RecorderSettings,
-): Recorder {
+export function createRecorder(parts: RecorderParts, settings: RecorderSettings): Recorder {
   const { database, clock, log } = parts;
   const waiting: (SettledAttempt & { claimed: ClaimedDelivery })[] = [];
   let savingCount = 0;
@@ -65,6 +74,7 @@ export function createRecorder(
         if (counted.size < batch.length) {
           log.warn({ count: batch.length - counted.size }, "attempts ended after their lease had run out");
         }
+        if (batch.some(({ replyIds }) => replyIds !== undefined)) parts.onScheduled();
         return parts.onRecorded(batch);
       } catch (error) {
         if (isDataFault(error) && batch.length > 1) {
@@ -80,10 +90,15 @@ export function createRecorder(
     }
   }
 
+  function idsOfReplies(report: AttemptReport): Pick<SettledAttempt, "replyIds"> {
+    if (report.kind !== "succeeded" || report.replies?.kind !== "parsed") return {};
+    return { replyIds: report.replies.texts.map(() => parts.ids.next()) };
+  }
+
   return {
     record(claimed, report, transformer) {
       const settlement = settleAttempt(claimed, report, settings.retryScheduleMs);
-      waiting.push({ claimed, report, settlement, transformer });
+      waiting.push({ claimed, report, settlement, transformer, ...idsOfReplies(report) });
       running ??= run();
     },
     backlogCount: () => waiting.length + savingCount,

@@ -14,7 +14,7 @@ import {
   listLeases,
   loseAttempts,
   renewLeases,
-} from "../store/deliveries.ts";
+} from "../store/delivery-leases.ts";
 import type { Database } from "../store/orm.ts";
 
 export interface Rescuer {

@@ -1,6 +1,6 @@
 /** Whose an event is: the tenant, and the client and number where they are known. */
 
-import type { IncomingEvent } from "../domain/event.ts";
+import type { IncomingEvent, WhatsAppUser } from "../domain/event.ts";
 import type { Directory, DirectoryClient, DirectoryNumber } from "../store/configuration.ts";
 import type { ContactAsked } from "../store/contacts.ts";
 
@@ -56,24 +56,61 @@ export function maySign(current: Directory, event: IncomingEvent, route: Route, 
   );
 }
 
-/** The contact that an event's message belongs to; null if it is no message of a client's conversation. */
-export function contactAskedBy(event: IncomingEvent, route: Route): ContactAsked | null {
-  const { entry, user } = event;
-  if (!entry || !user || !route.number || (user.phone === null && user.bsuid === null)) return null;
+/** The contacts that an event speaks of, in the order in which it does. */
+export interface EventContacts {
+  /** Those that go by other names from here on, or have to stay as they are meanwhile. */
+  changes: ContactAsked[];
+  /** Whose messages it imports, in the order of `event.imported`; null where that is not known. */
+  imports: (ContactAsked | null)[];
+  /** Whose message it is; null if it is no message of a client's conversation. */
+  message: ContactAsked | null;
+}
+
+export function contactsOf(event: IncomingEvent, route: Route): EventContacts {
+  const { entry, user, revision, identityChanges = [], imported = [] } = event;
+  const { client, number } = route;
+  const changes: ContactAsked[] = [];
+  if (client) {
+    // A change concerns the contact with all numbers; 0 is no number.
+    const numberId = number?.id ?? 0;
+    for (const { from, to } of identityChanges) {
+      changes.push({ clientId: client.id, numberId, ...from, profileName: null, becomes: to });
+    }
+  }
+  const reviser = revision ? contactAsked(user, number) : null;
+  // Who edits stays who they are; but nobody may join their conversation with another while it is revised.
+  if (reviser) changes.push({ ...reviser, profileName: null, becomes: { phone: null, bsuid: null } });
   return {
-    clientId: route.number.client.id,
-    numberId: route.number.id,
+    changes,
+    imports: imported.map((thread) => contactAsked(thread.user, number)),
+    message: entry ? contactAsked(user, number) : null,
+  };
+}
+
+function contactAsked(user: WhatsAppUser | null, number: DirectoryNumber | null): ContactAsked | null {
+  if (!user || !number || (user.phone === null && user.bsuid === null)) return null;
+  return {
+    clientId: number.client.id,
+    numberId: number.id,
     phone: user.phone,
     bsuid: user.bsuid,
     profileName: user.profileName,
   };
 }
 
+/** Those that the events speak of, one after the other. */
+export function listContacts(contacts: readonly EventContacts[]): ContactAsked[] {
+  return contacts.flatMap(({ changes, imports, message }) =>
+    [...changes, ...imports, message].filter((one) => one !== null),
+  );
+}
+
 /** Each contact once; the order stays. */
-export function distinctContacts(asked: readonly (ContactAsked | null)[]): ContactAsked[] {
+export function distinctContacts(asked: readonly ContactAsked[]): ContactAsked[] {
   const seen = new Map<string, ContactAsked>();
   for (const one of asked) {
-    if (one) seen.set(`${one.numberId} ${one.phone} ${one.bsuid}`, one);
+    const name = `${one.clientId} ${one.numberId} ${one.phone} ${one.bsuid}`;
+    seen.set(one.becomes ? `${name} ${one.becomes.phone} ${one.becomes.bsuid}` : name, one);
   }
   return [...seen.values()];
 }

@@ -11,6 +11,19 @@ export interface MadePayload {
   transformerVersion: string;
 }
 
+/** A text to send to the contact so long after the end of the answer that asks for it. */
+export interface ScheduledText {
+  /** 1 to 4,096 characters. */
+  text: string;
+  delayMs: number;
+}
+
+/** What the answer of an endpoint schedules. */
+export type Replies =
+  | { kind: "parsed"; texts: ScheduledText[] /** Unix milliseconds. */; answeredAtMs: number }
+  /** It broke a rule: which one, and at which path. */
+  | { kind: "broken"; fault: string };
+
 interface Reported {
   deliveryId: string;
   webhookId: number;
@@ -26,7 +39,8 @@ interface Sent extends Reported {
 }
 
 export type AttemptReport =
-  | (Sent & { kind: "succeeded"; response: AttemptResponse })
+  /** `replies` is left out if the answer schedules none, or the webhook lets it schedule none. */
+  | (Sent & { kind: "succeeded"; response: AttemptResponse; replies?: Replies })
   | (Sent & { kind: "failed"; errorKind: ErrorKind; errorMessage: string; response: AttemptResponse | null })
   /** The transformer had nothing to send: no request was made. */
   | (Reported & { kind: "skipped" })

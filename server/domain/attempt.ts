@@ -38,4 +38,6 @@ export interface Attempt {
   /** One sentence about a failure, without secrets; null when the attempt did not fail. */
   errorMessage: string | null;
   response: AttemptResponse | null;
+  /** Which rule the answer broke that wanted to schedule replies, and at which path; null if it broke none. */
+  replyFault: string | null;
 }

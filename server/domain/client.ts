@@ -17,4 +17,6 @@ export interface ClientNumber {
   phoneNumberId: string;
   /** Digits; null if not known. */
   displayPhoneNumber: string | null;
+  /** Why WhatsApp lets it send nothing; absent if it may send. */
+  sendsStoppedReason?: string;
 }

@@ -36,7 +36,8 @@ export type GivenUpReason =
   | "expired"
   | "webhook_disabled"
   | "webhook_deleted"
-  | "client_deleted";
+  | "client_deleted"
+  | "contact_deleted";
 
 /** After this many attempts lost in a row a delivery is given up: it may be what kills the threads. */
 export const lostInARowMax = 5;

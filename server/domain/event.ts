@@ -29,6 +29,8 @@ export interface ConversationEntry {
   contentType: ContentType;
   /** Media id to look the file up with; null for messages without media. */
   mediaId: string | null;
+  /** Name that the sender gave the file, as they wrote it; absent if they gave none. */
+  fileName?: string;
 }
 
 /** An edit or revoke: changes how an earlier message is shown in payloads of later events. */
@@ -38,6 +40,27 @@ export interface Revision {
   /** Null when the message was revoked. */
   content: string | null;
   contentType: ContentType;
+}
+
+/** A WhatsApp user goes by another number or business-scoped id from now on; parts that WhatsApp does not name are null. */
+export interface IdentityChange {
+  from: { phone: string | null; bsuid: string | null };
+  to: { phone: string | null; bsuid: string | null };
+}
+
+/** A message from before the number was connected, as the history of the business's phone has it. */
+export interface ImportedMessage {
+  sentAt: Date;
+  entry: ConversationEntry;
+  /** True for the file of a message that the history holds as a placeholder: it fills that message if it is there. */
+  isFile: boolean;
+}
+
+/** Imported messages with one user, in the order in which the item has them. */
+export interface ImportedThread {
+  /** Null if the item does not say whose they are: then a file can fill its message and nothing can be added. */
+  user: WhatsAppUser | null;
+  messages: readonly ImportedMessage[];
 }
 
 /** Recognises a repeat of the same item. */
@@ -67,6 +90,10 @@ export interface IncomingEvent {
   entry: ConversationEntry | null;
   /** Set when the item is an edit or revoke. */
   revision: Revision | null;
+  /** Set when the item says that users go by other names. */
+  identityChanges?: readonly IdentityChange[];
+  /** Set when the item brings along older messages; they become part of their conversations and no events. */
+  imported?: readonly ImportedThread[];
   dedup: DedupKey;
 }
 

@@ -166,12 +166,17 @@ function checkOptions(settings: WebhookSettings, transformer: TransformerFacts, 
   const text = JSON.stringify(options);
   if (text.length > 16_384)
     throw invalid("transformer_options", "must have at most 16384 characters as JSON");
-  if (text.includes("\\u0000")) throw invalid("transformer_options", "must not hold U+0000");
+  if (unstorable.test(text)) {
+    throw invalid("transformer_options", "must not hold U+0000 or half a surrogate pair");
+  }
   const fault = context.findOptionsFault(transformer.optionsSchema, options);
   if (fault !== null) {
     throw invalid("transformer_options", `do not fit transformer ${settings.transformer}: ${fault}`);
   }
 }
+
+/** As JSON escapes what no JSON column takes: U+0000 and lone surrogates, behind an even number of backslashes. */
+const unstorable = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
 
 function checkAdmitsSomething(settings: WebhookSettings, handles: readonly string[]): void {
   if (messageTypes.some((type) => wantsType(settings, type, handles))) return;

@@ -4,10 +4,12 @@ import { answerError } from "./answers.ts";
 import { createDropIn, type DropInParts, isDropInPath } from "./drop-in.ts";
 import { createHealth, type HealthParts } from "./health.ts";
 import { createIntake, type IntakeParts, type IntakeSettings } from "./intake.ts";
+import { createMediaRoute, isMediaPath, type MediaParts, type MediaRouteSettings } from "./media.ts";
 import { type HttpHandler, type HttpRequest, type HttpResponse, pathOf } from "./message.ts";
 import { createRequestLog } from "./request-log.ts";
+import { createSendRoute, type SendRouteParts, sendPaths } from "./send-routes.ts";
 
-export interface RouteParts extends IntakeParts, HealthParts, DropInParts {
+export interface RouteParts extends IntakeParts, HealthParts, DropInParts, SendRouteParts, MediaParts {
   /** Answers what begins with one of `rpcPrefixes`, unknown calls included. */
   rpcHandler: HttpHandler;
 }
@@ -20,16 +22,28 @@ type Route = Readonly<Record<string, RouteHandler>>;
 const rpcPrefixes = ["/posthorn.v1.", "/grpc."];
 
 /** The handler of the one port. */
-export function createRoutes(parts: RouteParts, settings: IntakeSettings): HttpHandler {
+export function createRoutes(
+  parts: RouteParts,
+  settings: IntakeSettings,
+  mediaSettings: MediaRouteSettings,
+): HttpHandler {
   const intake = createIntake(parts, settings);
   const health = createHealth(parts);
   const dropInRoute: Route = { POST: createDropIn(parts, settings) };
+  const mediaRoute: Route = { GET: createMediaRoute(parts, mediaSettings) };
   const noteRequest = createRequestLog(parts.log);
   const routes = new Map<string, Route>([
     ["/whatsapp/webhook", { GET: intake.handshake, POST: intake.receive }],
+    [sendPaths.send, { POST: createSendRoute(parts, settings, "text") }],
+    [sendPaths.sendTemplate, { POST: createSendRoute(parts, settings, "template") }],
     ["/healthz", { GET: health.answerAlive }],
     ["/readyz", { GET: health.answerReady }],
   ]);
+
+  function findRoute(path: string): Route | undefined {
+    if (isMediaPath(path)) return mediaRoute;
+    return isDropInPath(path) ? dropInRoute : undefined;
+  }
 
   function fail(error: unknown, response: HttpResponse): void {
     parts.log.error({ err: error }, "a request failed");
@@ -39,8 +53,9 @@ export function createRoutes(parts: RouteParts, settings: IntakeSettings): HttpH
 
   return (request, response) => {
     const path = pathOf(request);
-    noteRequest(request, response, path);
-    const route = routes.get(path) ?? (isDropInPath(path) ? dropInRoute : undefined);
+    // Who knows a media link may read the file: it is not for the log.
+    noteRequest(request, response, isMediaPath(path) ? "/media/" : path);
+    const route = routes.get(path) ?? findRoute(path);
     if (route === undefined) {
       if (rpcPrefixes.some((prefix) => path.startsWith(prefix))) {
         response.setHeader("X-Content-Type-Options", "nosniff");

@@ -16,6 +16,7 @@ import type { Sealer } from "../store/sealer.ts";
 import { countUnrouted } from "../store/unrouted.ts";
 import { type Caller, callerOf } from "./auth.ts";
 import { type ChangeParts, changing } from "./change.ts";
+import { namesOf } from "./convert.ts";
 import { createNumberProof, type NumberProofParts } from "./number-proof.ts";
 import { cutPage, isRowId, pageSizeOf, readPageToken } from "./paging.ts";
 
@@ -126,7 +127,7 @@ export function createClientService(parts: ClientServiceParts): ServiceImpl<type
 
 /** What a request changes: fields that are present, and those that `update_mask` names become empty. */
 function toClientChange(request: UpdateClientRequest): ClientChange {
-  const named = new Set(request.updateMask?.paths);
+  const named = namesOf(request.updateMask);
   const change: ClientChange = {};
   if (request.phoneNumbers.length > 0 || named.has("phone_numbers")) {
     change.phoneNumbers = toNumbers(request.phoneNumbers);
@@ -151,8 +152,9 @@ function toNumbers(numbers: readonly PhoneNumber[]): ClientNumber[] {
 function fromClient(client: Client): MessageInitShape<typeof ClientSchema> {
   return {
     clientRef: client.clientRef,
-    phoneNumbers: client.phoneNumbers.map(({ phoneNumberId, displayPhoneNumber }) => ({
+    phoneNumbers: client.phoneNumbers.map(({ phoneNumberId, displayPhoneNumber, sendsStoppedReason }) => ({
       phoneNumberId,
+      sendsStoppedReason,
       displayPhoneNumber: displayPhoneNumber === null ? undefined : `+${displayPhoneNumber}`,
     })),
     wabaIds: client.wabaIds,

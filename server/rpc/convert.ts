@@ -1,7 +1,7 @@
 /** Proto messages to domain values and back. The public names and units of the contract end here. */
 
 import type { JsonObject, MessageInitShape } from "@bufbuild/protobuf";
-import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type FieldMask, type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type {
   AttemptSchema,
   DeliverySchema,
@@ -52,7 +52,7 @@ export function toWebhookChange(request: UpdateWebhookRequest): {
   settings: Partial<WebhookSettings>;
   headers: Record<string, string> | undefined;
 } {
-  const named = new Set(request.updateMask?.paths);
+  const named = namesOf(request.updateMask);
   const present = {
     webhooks: request.webhooks,
     status: request.status,
@@ -94,6 +94,23 @@ export function toWebhookChange(request: UpdateWebhookRequest): {
     description: request.description ?? (named.has("description") ? "" : undefined),
   };
   return { settings: withoutUndefined(settings), headers: hasHeaders ? { ...request.headers } : undefined };
+}
+
+/**
+ * The fields that an `update_mask` names.
+ *
+ * @throws GatewayError `invalid_input` for a part of a field, which the rules let pass: it cannot be cleared alone
+ */
+export function namesOf(mask: FieldMask | undefined): ReadonlySet<string> {
+  const part = mask?.paths.find((path) => path.includes("."));
+  if (part === undefined) return new Set(mask?.paths);
+  throw new GatewayError(
+    "invalid_input",
+    `update_mask: names ${part}, a part of a field: name the whole field`,
+    {
+      field: "update_mask",
+    },
+  );
 }
 
 /** Fits CreateWebhookResponse too, which has the same fields and one more. */
@@ -160,6 +177,7 @@ export function fromAttempt(attempt: Attempt): MessageInitShape<typeof AttemptSc
     responseStatus: attempt.response?.status,
     responseHeaders: attempt.response?.headers ?? {},
     responseBody: attempt.response ? textOf(attempt.response.body) : undefined,
+    replyFault: attempt.replyFault ?? undefined,
   };
 }
 

@@ -5,6 +5,7 @@ import { InvalidPathError, type Path, parsePath } from "@bufbuild/protobuf/refle
 import { Violation, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { SendFailureSchema } from "../../gen/posthorn/v1/message_service_pb.ts";
 import { GatewayError, type GatewayErrorKind } from "../domain/errors.ts";
 import { isDatabaseOutage } from "../store/faults.ts";
 
@@ -17,6 +18,7 @@ const codeByKind = {
   forbidden: Code.PermissionDenied,
   over_limit: Code.ResourceExhausted,
   unavailable: Code.Unavailable,
+  unclear: Code.Unknown,
 } satisfies Record<GatewayErrorKind, Code>;
 
 /** Gives every error of a handler its code. Has to be the outermost interceptor. */
@@ -45,8 +47,14 @@ export function toConnectError(error: unknown, input: DescMessage, log: Logger):
 }
 
 function describe(error: GatewayError, input: DescMessage): ConnectError {
-  const headers = error.kind === "unauthenticated" ? { "WWW-Authenticate": "Bearer" } : undefined;
-  const connectError = new ConnectError(error.message, codeByKind[error.kind], headers);
+  const connectError = new ConnectError(error.message, codeByKind[error.kind], headersOf(error));
+  if (error.send) {
+    const { messageId, reason, code } = error.send;
+    connectError.details.push({
+      desc: SendFailureSchema,
+      value: { messageId: messageId ?? undefined, reason, code: code ?? undefined },
+    });
+  }
   const path = error.kind === "invalid_input" ? findPath(input, error.field) : null;
   if (path !== null) {
     const message = error.message.replace(`${error.field}: `, "");
@@ -54,6 +62,11 @@ function describe(error: GatewayError, input: DescMessage): ConnectError {
     connectError.details.push({ desc, value });
   }
   return connectError;
+}
+
+function headersOf({ kind, retryAfterSeconds }: GatewayError): Record<string, string> | undefined {
+  if (kind === "unauthenticated") return { "WWW-Authenticate": "Bearer" };
+  return retryAfterSeconds === undefined ? undefined : { "Retry-After": String(retryAfterSeconds) };
 }
 
 /** Null for a field that the request does not have: the message alone has to do then. */

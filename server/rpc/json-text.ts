@@ -1,6 +1,7 @@
 /**
  * How bytes become the text that JSON is read from. A parser's complaint quotes what stands around the fault, which may be
  * a secret: so a body that is no JSON, and a secret of the wrong type, are refused here first, in words of our own.
+ * Protobuf takes the names in a FieldMask in camelCase only; ours may be spelled as the fields themselves may be.
  */
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -11,8 +12,7 @@ const checkedCharactersMax = 256 * 1024;
 export class JsonTextDecoder extends TextDecoder {
   override decode(bytes?: Uint8Array): string {
     const text = super.decode(bytes);
-    if (text.length <= checkedCharactersMax) checkRequest(text);
-    return text;
+    return text.length <= checkedCharactersMax ? withCamelMask(text, checkRequest(text)) : text;
   }
 }
 
@@ -25,12 +25,22 @@ const secretTexts = [
   "appSecret",
 ];
 
-function checkRequest(text: string): void {
+function checkRequest(text: string): Record<string, unknown> {
   const request = parse(text);
   if (!isObject(request)) throw refuse("the request must be a JSON object");
   for (const name of secretTexts) checkType(name, request[name], "string");
   checkType("headers", request.headers, "object");
   for (const value of Object.values(request.headers ?? {})) checkType("headers", value, "string");
+  return request;
+}
+
+/** The same text, unless its mask is spelled with underscores. */
+function withCamelMask(text: string, request: Record<string, unknown>): string {
+  const name = ["update_mask", "updateMask"].find((candidate) => Object.hasOwn(request, candidate));
+  const mask = name && request[name];
+  if (typeof mask !== "string" || !mask.includes("_")) return text;
+  const camelMask = mask.replace(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase());
+  return JSON.stringify({ ...request, [name!]: camelMask });
 }
 
 /** Says which type it should be and which it is, as the parser does, but never the value. */

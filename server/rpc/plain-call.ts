@@ -14,6 +14,7 @@ import {
   universalRequestFromNodeRequest,
 } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
+import { MessageService } from "../../gen/posthorn/v1/message_service_pb.ts";
 import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
 import { toConnectError } from "./errors.ts";
 import { addServices, handlerOptions, type RpcParts } from "./router.ts";
@@ -41,7 +42,7 @@ export type PlainCall = (
 ) => Promise<PlainAnswer>;
 
 /** The calls that have a plain route. */
-export function createPlainCalls(parts: RpcParts): { createWebhook: PlainCall } {
+export function createPlainCalls(parts: RpcParts): { createWebhook: PlainCall; sendMessage: PlainCall } {
   const options = handlerOptions(parts);
   const router = createConnectRouter({
     ...options,
@@ -51,7 +52,10 @@ export function createPlainCalls(parts: RpcParts): { createWebhook: PlainCall } 
     jsonOptions: { ...options.jsonOptions, ignoreUnknownFields: true },
   });
   addServices(parts)(router);
-  return { createWebhook: createPlainCall(WebhookService.method.createWebhook, router, parts.log) };
+  return {
+    createWebhook: createPlainCall(WebhookService.method.createWebhook, router, parts.log),
+    sendMessage: createPlainCall(MessageService.method.sendMessage, router, parts.log),
+  };
 }
 
 function createPlainCall(method: DescMethod, router: ConnectRouter, log: Logger): PlainCall {

@@ -8,8 +8,10 @@ import type { Logger } from "pino";
 import { ApiKeyService } from "../../gen/posthorn/v1/api_key_service_pb.ts";
 import { AuditService } from "../../gen/posthorn/v1/audit_service_pb.ts";
 import { ClientService } from "../../gen/posthorn/v1/client_service_pb.ts";
+import { ContactService } from "../../gen/posthorn/v1/contact_service_pb.ts";
 import { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { EventService } from "../../gen/posthorn/v1/event_service_pb.ts";
+import { MessageService } from "../../gen/posthorn/v1/message_service_pb.ts";
 import { TenantService } from "../../gen/posthorn/v1/tenant_service_pb.ts";
 import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
 import { optionFormats } from "../../plugins/transformer.ts";
@@ -19,10 +21,12 @@ import { type ApiKeyServiceParts, createApiKeyService } from "./api-key-service.
 import { type AuditServiceParts, createAuditService } from "./audit-service.ts";
 import { type AuthParts, createGate } from "./auth.ts";
 import { type ClientServiceParts, createClientService } from "./client-service.ts";
+import { type ContactServiceParts, createContactService } from "./contact-service.ts";
 import { createDeliveryService, type DeliveryServiceParts } from "./delivery-service.ts";
 import { createErrorInterceptor, toConnectError } from "./errors.ts";
 import { createEventService, type EventServiceParts } from "./event-service.ts";
 import { JsonTextDecoder } from "./json-text.ts";
+import { createMessageService, type MessageServiceParts } from "./message-service.ts";
 import { createTenantService, type TenantServiceParts } from "./tenant-service.ts";
 import { createWebhookService, type WebhookServiceParts } from "./webhook-service.ts";
 
@@ -31,8 +35,10 @@ export interface RpcParts
     AuditServiceParts,
     AuthParts,
     ClientServiceParts,
+    ContactServiceParts,
     DeliveryServiceParts,
     EventServiceParts,
+    MessageServiceParts,
     TenantServiceParts,
     Omit<WebhookServiceParts, "rules">,
     Pick<RuleContext, "mode" | "transformers"> {
@@ -88,7 +94,9 @@ export function addServices(parts: RpcParts): (router: ConnectRouter) => void {
     router.service(WebhookService, createWebhookService({ ...parts, rules }));
     router.service(DeliveryService, createDeliveryService(parts));
     router.service(EventService, createEventService(parts));
+    router.service(MessageService, createMessageService(parts));
     router.service(ClientService, createClientService(parts));
+    router.service(ContactService, createContactService(parts));
     router.service(ApiKeyService, createApiKeyService(parts));
     router.service(TenantService, createTenantService(parts));
     router.service(AuditService, createAuditService(parts));

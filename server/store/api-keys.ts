@@ -11,6 +11,7 @@ import { findClientId, readClientRefs } from "./client-refs.ts";
 import { changeConfiguration } from "./configuration.ts";
 import { type ApiKeyRow, ApiKeySchema } from "./entities/api-key.ts";
 import type { Database } from "./orm.ts";
+import { refuseDeletedTenant } from "./tenants.ts";
 
 export interface ApiKey {
   id: number;
@@ -34,7 +35,7 @@ export interface NewApiKey extends Pick<ApiKey, "name" | "scopes" | "clientRef" 
   digest: Uint8Array;
 }
 
-/** @throws GatewayError `invalid_input` if the tenant has no client of this name */
+/** @throws GatewayError `invalid_input` if the tenant has no client of this name, `not_found` if it was deleted */
 export async function createApiKey(
   database: Database,
   access: { tenantId: number; actor: Actor },
@@ -44,6 +45,7 @@ export async function createApiKey(
   const { tenantId, actor } = access;
   const { clientRef, digest, ...rest } = key;
   return await changeConfiguration(database, async (em, version) => {
+    await refuseDeletedTenant(em, tenantId);
     const clientId = await findClientId(em, tenantId, clientRef);
     const row = em.create(ApiKeySchema, {
       ...rest,

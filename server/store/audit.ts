@@ -9,6 +9,7 @@ export type Actor = "operator" | "gateway" | `key:${number}`;
 export type AuditAction =
   | `webhook.${"created" | "updated" | "deleted" | "secret_rotated"}`
   | `client.${"created" | "updated" | "deleted"}`
+  | `contact.${"updated" | "deleted"}`
   | `api_key.${"created" | "revoked"}`
   | `tenant.${"created" | "deleted"}`;
 

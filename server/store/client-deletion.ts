@@ -7,10 +7,11 @@ import { noteAudit } from "./audit.ts";
 import { setNumbers, setWabas } from "./client-numbers.ts";
 import { findClient } from "./clients.ts";
 import { changeConfiguration } from "./configuration.ts";
-import { cancelUnfinished } from "./deliveries.ts";
+import { cancelUnfinished } from "./delivery-changes.ts";
 import { ApiKeySchema, WebhookSchema, WebhookSecretSchema } from "./entities/index.ts";
 import { isRepeatable } from "./faults.ts";
 import type { Database } from "./orm.ts";
+import { cancelClientMessages, countScheduled } from "./outgoing-list.ts";
 
 export interface DeletedWith {
   webhookCount: number;
@@ -67,9 +68,18 @@ async function erase(
     const subjectId = String(webhook.id);
     await noteAudit(em, { tenantId, actor, action: "webhook.deleted", subjectId, changes: {} }, now);
   }
+  await cancelClientMessages(em, row.id, now);
   await setNumbers(em, row.id, [], { version, now });
   await setWabas(em, row.id, [], { version, now });
-  await em.nativeUpdate(ApiKeySchema, { clientId: row.id, revokedAt: null }, { revokedAt: now, version });
+  for (const key of await em.find(ApiKeySchema, { clientId: row.id, revokedAt: null })) {
+    em.assign(key, { revokedAt: now, version });
+    const changes = { revoked_at: now };
+    await noteAudit(
+      em,
+      { tenantId, actor, action: "api_key.revoked", subjectId: String(key.id), changes },
+      now,
+    );
+  }
   em.assign(row, { accessTokenSealed: null, appSecretSealed: null, version, deletedAt: now });
   await em.flush();
   await noteAudit(
@@ -105,11 +115,13 @@ async function refuseUnlessFree(
     [tenantId, clientId, tenantId, clientId],
   );
   const { count } = found;
-  if (webhookCount === 0 && count === 0) return;
+  const scheduledCount = await countScheduled(em, clientId);
+  if (webhookCount === 0 && count === 0 && scheduledCount === 0) return;
+  const scheduled = scheduledCount === 0 ? "" : `, and ${scheduledCount} messages are scheduled`;
   throw new GatewayError(
     "wrong_state",
     `${webhookCount} webhooks name this client and ${count === countMax ? `${count} or more` : count} ` +
-      "deliveries of its events are pending: delete the webhooks and wait, or set force to cancel it all",
+      `deliveries of its events are pending${scheduled}: delete the webhooks and wait, or set force to cancel it all`,
     { field: "force" },
   );
 }

@@ -11,9 +11,11 @@ import { noteAudit } from "./audit.ts";
 import { setNumbers, setWabas } from "./client-numbers.ts";
 import { changeConfiguration, sealedFor } from "./configuration.ts";
 import type { ClientRow } from "./entities/client.ts";
-import { ClientSchema, ClientWabaSchema, PhoneNumberSchema, TenantSchema } from "./entities/index.ts";
+import { ClientSchema, ClientWabaSchema, PhoneNumberSchema } from "./entities/index.ts";
 import type { Database } from "./orm.ts";
+import { readStopReasons, resumeNumbers } from "./outgoing-list.ts";
 import type { Sealer } from "./sealer.ts";
+import { refuseDeletedTenant } from "./tenants.ts";
 
 export interface NewClient {
   clientRef: string;
@@ -43,9 +45,7 @@ export async function createClient(
 ): Promise<Client> {
   const { tenantId, actor } = access;
   return await changeConfiguration(database, async (em, version) => {
-    if ((await em.count(TenantSchema, { id: tenantId, deletedAt: null })) === 0) {
-      throw new GatewayError("not_found", "the tenant does not exist any more");
-    }
+    await refuseDeletedTenant(em, tenantId);
     if ((await em.count(ClientSchema, { tenantId, clientRef: client.clientRef, deletedAt: null })) > 0) {
       throw new GatewayError("already_exists", "client_ref: there is a client of this name already", {
         field: "client_ref",
@@ -63,7 +63,12 @@ export async function createClient(
     await em.flush();
     await setNumbers(em, row.id, client.phoneNumbers, { version, now });
     await setWabas(em, row.id, client.wabaIds, { version, now });
-    const changes = describeChange(client);
+    const { accessToken, appSecret, ...visible } = client;
+    const changes = describeChange({
+      ...visible,
+      ...(accessToken !== null && { accessToken }),
+      ...(appSecret !== null && { appSecret }),
+    });
     await noteAudit(
       em,
       { tenantId, actor, action: "client.created", subjectId: client.clientRef, changes },
@@ -126,6 +131,7 @@ export async function updateClient(
     row.version = version;
     if (change.accessToken !== undefined) {
       row.accessTokenSealed = seal(sealer, change.accessToken, sealedFor.accessToken);
+      if (change.accessToken !== null) await resumeNumbers(em, row.id);
     }
     if (change.appSecret !== undefined) {
       row.appSecretSealed = seal(sealer, change.appSecret, sealedFor.appSecret);
@@ -171,6 +177,10 @@ async function readClients(em: EntityManager, rows: readonly Partial<ClientRow>[
     { clientId, removedAt: null },
     { orderBy: { wabaId: "asc" } },
   );
+  const stopReasons = await readStopReasons(
+    em,
+    numbers.map((number) => number.id),
+  );
   const numbersByClient = Map.groupBy(numbers, (number) => number.clientId);
   const wabasByClient = Map.groupBy(wabas, (waba) => waba.clientId);
   return rows.map((row) => ({
@@ -180,6 +190,7 @@ async function readClients(em: EntityManager, rows: readonly Partial<ClientRow>[
     phoneNumbers: (numbersByClient.get(row.id!) ?? []).map((number) => ({
       phoneNumberId: number.phoneNumberId,
       displayPhoneNumber: number.displayPhoneNumber ?? null,
+      ...(stopReasons.has(number.id) && { sendsStoppedReason: stopReasons.get(number.id)! }),
     })),
     wabaIds: (wabasByClient.get(row.id!) ?? []).map((waba) => waba.wabaId),
     hasAccessToken: row.accessTokenSealed != null,

@@ -19,6 +19,9 @@ import type { Sealer } from "./sealer.ts";
 
 const configurationLockKey = 7_305_003;
 
+/** Where each change says its version as it commits. */
+export const configurationChannel = "posthorn_configuration";
+
 /** First statements of a publishing transaction; sent together, each sees what was committed before it. */
 export const lockConfigurationShared = `SELECT pg_advisory_xact_lock_shared(${configurationLockKey})`;
 export const readConfigurationVersion = "SELECT version FROM configuration";
@@ -43,7 +46,8 @@ export async function changeConfiguration<T>(
   return await database.em().transactional(async (em) => {
     await em.execute(`SELECT pg_advisory_xact_lock(${configurationLockKey})`);
     const [row] = await em.execute<[{ version: string }]>(
-      "UPDATE configuration SET version = version + 1 RETURNING version",
+      `WITH raised AS (UPDATE configuration SET version = version + 1 RETURNING version)
+       SELECT version, pg_notify('${configurationChannel}', version::text) FROM raised`,
     );
     return await change(em as EntityManager, BigInt(row.version));
   });

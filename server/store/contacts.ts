@@ -1,35 +1,18 @@
 /**
  * Contacts and conversations of a batch of events, resolved inside the publishing transaction.
  *
- * A contact is one WhatsApp user as one client knows it. The business-scoped id decides; a phone finds the contact
- * only if that contact has no other business-scoped id (numbers are recycled). Rows that two transactions make at the
- * same instant meet in the unique indexes: the later one waits, then reads the earlier one's row.
+ * Contacts are locked first, then their conversations, both in the order of their ids: whatever two transactions know
+ * of one contact, they know one after the other, and never wait for each other in a circle. Rows that two transactions
+ * make at the same instant meet in the unique indexes: the later one waits, then reads the earlier one's row.
+ * `contact-book.ts` says who is who; `contact-merge.ts` makes one conversation of two.
  */
 
 import type pg from "pg";
 import { plainArray, textArray } from "./arrays.ts";
+import { type BookChanges, type ContactAsked, type ContactRow, createBook } from "./contact-book.ts";
+import { mergeContacts } from "./contact-merge.ts";
 
-/** A WhatsApp user in one client's eyes, asked for together with the number that they wrote to. */
-export interface ContactAsked {
-  clientId: number;
-  /** Row id of the business number. */
-  numberId: number;
-  phone: string | null;
-  bsuid: string | null;
-  profileName: string | null;
-}
-
-export interface ContactRow {
-  id: string;
-  clientId: number;
-  phone: string | null;
-  bsuid: string | null;
-  givenName: string | null;
-  profileName: string | null;
-  note: string;
-  noteAutomation: string;
-  labels: string[];
-}
+export type { ContactAsked, ContactName, ContactRow } from "./contact-book.ts";
 
 /** A conversation whose row this transaction has locked; the numbers are raised in memory, then saved. */
 export interface LockedConversation {
@@ -39,6 +22,8 @@ export interface LockedConversation {
   lastSequence: number;
   lastUserSequence: number;
   lastBotSequence: number;
+  /** True if older messages were imported: a new one may be among them. */
+  hasImports: boolean;
 }
 
 export interface ContactsFound {
@@ -47,37 +32,46 @@ export interface ContactsFound {
 }
 
 const findContacts = `
-  SELECT id, client_id, phone, bsuid, given_name, profile_name, note, note_automation, labels FROM contact
+  SELECT id, client_id, phone, bsuid, given_name, profile_name, note, note_automation, labels, created_at, updated_at
+  FROM contact
   WHERE id IN (
     SELECT c.id FROM unnest($1::int[], $2::text[]) AS asked(client_id, phone)
       JOIN contact c ON c.client_id = asked.client_id AND c.phone = asked.phone
     UNION ALL
     SELECT c.id FROM unnest($1::int[], $3::text[]) AS asked(client_id, bsuid)
-      JOIN contact c ON c.client_id = asked.client_id AND c.bsuid = asked.bsuid)`;
+      JOIN contact c ON c.client_id = asked.client_id AND c.bsuid = asked.bsuid)
+  ORDER BY id FOR NO KEY UPDATE`;
 
-/** Ordered by id, so that two transactions that lock the same conversations never wait for each other in a circle. */
+const conversationColumns =
+  "v.id, v.number_id, v.contact_id, v.last_sequence, v.last_user_sequence, v.last_bot_sequence, v.has_imports";
+
 const lockConversations = `
-  SELECT id, number_id, contact_id, last_sequence, last_user_sequence, last_bot_sequence FROM conversation
-  WHERE id IN (
+  SELECT ${conversationColumns} FROM conversation v
+  WHERE v.id IN (
     SELECT v.id FROM unnest($1::int[], $2::text[], $3::int[]) AS asked(client_id, phone, number_id)
       JOIN contact c ON c.client_id = asked.client_id AND c.phone = asked.phone
-      JOIN conversation v ON v.contact_id = c.id AND v.number_id = asked.number_id
+      JOIN conversation v ON v.contact_id = c.id AND v.number_id = asked.number_id AND v.merged_into IS NULL
     UNION ALL
     SELECT v.id FROM unnest($1::int[], $4::text[], $3::int[]) AS asked(client_id, bsuid, number_id)
       JOIN contact c ON c.client_id = asked.client_id AND c.bsuid = asked.bsuid
-      JOIN conversation v ON v.contact_id = c.id AND v.number_id = asked.number_id)
-  ORDER BY id FOR UPDATE`;
+      JOIN conversation v ON v.contact_id = c.id AND v.number_id = asked.number_id AND v.merged_into IS NULL)
+  ORDER BY v.id FOR UPDATE`;
 
-/** Finds what exists, and locks the conversations among it. Both statements are sent at once. */
+/** Finds what exists and locks it. Both statements are sent at once; the second sees what the first waited for. */
 export async function findAndLock(
   client: pg.ClientBase,
   asked: readonly ContactAsked[],
 ): Promise<ContactsFound> {
   if (asked.length === 0) return { contacts: [], conversations: [] };
-  const clientIds = plainArray(asked.map((one) => one.clientId));
-  const phones = textArray(asked.map((one) => one.phone));
-  const bsuids = textArray(asked.map((one) => one.bsuid));
-  const numberIds = plainArray(asked.map((one) => one.numberId));
+  const names = asked.flatMap((one) => {
+    const { clientId, numberId, phone, bsuid, becomes } = one;
+    const own = { clientId, numberId, phone, bsuid };
+    return becomes ? [own, { clientId, numberId, ...becomes }] : [own];
+  });
+  const clientIds = plainArray(names.map((one) => one.clientId));
+  const phones = textArray(names.map((one) => one.phone));
+  const bsuids = textArray(names.map((one) => one.bsuid));
+  const numberIds = plainArray(names.map((one) => one.numberId));
   const [contacts, conversations] = await Promise.all([
     client.query({ name: "find-contacts", text: findContacts, values: [clientIds, phones, bsuids] }),
     client.query({
@@ -95,7 +89,8 @@ export interface ContactBook {
 }
 
 /**
- * Makes the contacts and conversations that are missing, notes new names and ids, and gives every asked one its pair.
+ * Makes the contacts and conversations that are missing, notes new names and ids, makes one of contacts that turned out
+ * to be one, and gives every asked one its pair. They are taken in the order given, as if each came alone.
  *
  * @param found  the answer of `findAndLock` for the same `asked`, in the same transaction
  * @param newId  a UUID for a new contact
@@ -107,51 +102,62 @@ export async function resolveContacts(
   newId: () => string,
   now: Date,
 ): Promise<ContactBook> {
-  const book = createBook(found);
-  const made: ContactRow[] = [];
-  const changed = new Set<ContactRow>();
-  const freed: ContactRow[] = [];
-  for (const one of asked) {
-    const contact = book.contactOf(one);
-    if (contact) {
-      if (applyNames(book, contact, one)) changed.add(contact);
-      continue;
-    }
-    // The number has another owner now: the former one keeps its business-scoped id only.
-    const former = one.phone === null ? undefined : book.byPhone(one.clientId, one.phone);
-    if (former) {
-      book.dropPhone(former);
-      freed.push(former);
-    }
-    const row: ContactRow = {
-      id: newId(),
-      clientId: one.clientId,
-      phone: one.phone,
-      bsuid: one.bsuid,
-      givenName: null,
-      profileName: one.profileName,
-      note: "",
-      noteAutomation: "",
-      labels: [],
-    };
-    book.add(row);
-    made.push(row);
-  }
-  if (freed.length > 0) await freePhones(client, freed, now);
-  const updates = [...changed].filter((row) => !made.includes(row));
-  if (updates.length > 0) await updateContacts(client, updates, now);
-  if (made.length > 0 && (await insertContacts(client, made, now)) < made.length) {
+  const book = createBook(found.contacts, newId, now);
+  for (const one of asked) book.resolve(one);
+  const changes = book.changes();
+  if (!(await saveChanges(client, changes, now))) {
     // Another transaction made some of them first: what it made counts. The next look sees it.
     const again = await findAndLock(client, asked);
     return await resolveContacts(client, asked, again, newId, now);
   }
-  await addConversations(client, asked, book);
+  const conversations = new Map<string, LockedConversation>();
+  const pairOf = (contactId: string, numberId: number) => `${contactId} ${numberId}`;
+  const hasMerged = new Set(changes.absorbed.flatMap(({ row, into }) => [row.id, into.id]));
+  for (const one of found.conversations) {
+    if (!hasMerged.has(one.contactId)) conversations.set(pairOf(one.contactId, one.numberId), one);
+  }
+  const missing = new Map<string, { contactId: string; numberId: number }>();
+  for (const one of asked) {
+    if (one.becomes) continue;
+    const contactId = book.contactOf(one)!.id;
+    const pair = pairOf(contactId, one.numberId);
+    if (!conversations.has(pair)) missing.set(pair, { contactId, numberId: one.numberId });
+  }
+  if (missing.size > 0) {
+    for (const one of await addConversations(client, [...missing.values()])) {
+      conversations.set(pairOf(one.contactId, one.numberId), one);
+    }
+  }
   return {
     find(one) {
       const contact = book.contactOf(one)!;
-      return { contact, conversation: book.conversationOf(contact.id, one.numberId)! };
+      return { contact, conversation: conversations.get(pairOf(contact.id, one.numberId))! };
     },
   };
+}
+
+/**
+ * Writes what the book has changed. What gives up a name is written before what takes it.
+ *
+ * @returns false if another transaction has made one of the new contacts meanwhile; nothing else was to be written then
+ * @throws an error with SQLSTATE 23505 if that happens and more was written: the transaction has to be repeated
+ */
+async function saveChanges(client: pg.ClientBase, changes: BookChanges, now: Date): Promise<boolean> {
+  const { made, changed, freed, absorbed } = changes;
+  const nameless = [...freed, ...absorbed.map(({ row }) => row)];
+  if (nameless.length > 0) await freeNames(client, nameless);
+  if (made.length > 0) {
+    const isFirst = await insertContacts(
+      client,
+      made,
+      nameless.length > 0 ? "" : "ON CONFLICT DO NOTHING",
+      now,
+    );
+    if (!isFirst) return false;
+  }
+  for (const { row, into } of absorbed) await mergeContacts(client, row, into);
+  if (changed.length > 0) await updateContacts(client, changed, now);
+  return true;
 }
 
 /** Saves the sequence numbers of conversations that got messages. */
@@ -162,85 +168,45 @@ export function saveConversations(
   return client.query({
     name: "save-conversations",
     text: `UPDATE conversation v
-      SET last_sequence = u.last_sequence, last_user_sequence = u.user_sequence, last_bot_sequence = u.bot_sequence
-      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
-        AS u(id, last_sequence, user_sequence, bot_sequence)
+      SET last_sequence = u.last_sequence, last_user_sequence = u.user_sequence, last_bot_sequence = u.bot_sequence,
+        has_imports = u.has_imports
+      FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
+        AS u(id, last_sequence, user_sequence, bot_sequence, has_imports)
       WHERE v.id = u.id`,
     values: [
       plainArray(conversations.map((one) => one.id)),
       plainArray(conversations.map((one) => one.lastSequence)),
       plainArray(conversations.map((one) => one.lastUserSequence)),
       plainArray(conversations.map((one) => one.lastBotSequence)),
+      plainArray(conversations.map((one) => (one.hasImports ? "true" : "false"))),
     ],
   });
 }
 
-function createBook(found: ContactsFound) {
-  const phones = new Map<string, ContactRow>();
-  const bsuids = new Map<string, ContactRow>();
-  const conversations = new Map<string, LockedConversation>();
-  const book = {
-    add(row: ContactRow) {
-      if (row.phone !== null) phones.set(`${row.clientId} ${row.phone}`, row);
-      if (row.bsuid !== null) bsuids.set(`${row.clientId} ${row.bsuid}`, row);
-    },
-    dropPhone(row: ContactRow) {
-      phones.delete(`${row.clientId} ${row.phone}`);
-      row.phone = null;
-    },
-    byPhone: (clientId: number, phone: string) => phones.get(`${clientId} ${phone}`),
-    contactOf(asked: ContactAsked): ContactRow | undefined {
-      const owner = asked.bsuid === null ? undefined : bsuids.get(`${asked.clientId} ${asked.bsuid}`);
-      if (owner || asked.phone === null) return owner;
-      const holder = phones.get(`${asked.clientId} ${asked.phone}`);
-      const isAnother = asked.bsuid !== null && holder?.bsuid != null;
-      return isAnother ? undefined : holder;
-    },
-    addConversation(row: LockedConversation) {
-      conversations.set(`${row.contactId} ${row.numberId}`, row);
-    },
-    conversationOf: (contactId: string, numberId: number) => conversations.get(`${contactId} ${numberId}`),
-  };
-  for (const row of found.contacts) book.add(row);
-  for (const row of found.conversations) book.addConversation(row);
-  return book;
+/** Placeholders make room for names that move between contacts; the rows get their names back, or go. */
+async function freeNames(client: pg.ClientBase, rows: readonly ContactRow[]): Promise<void> {
+  await client.query({
+    name: "free-contact-names",
+    text: "UPDATE contact SET phone = NULL, bsuid = 'moving ' || id WHERE id = ANY($1::uuid[])",
+    values: [plainArray(rows.map((row) => row.id))],
+  });
 }
 
-type Book = ReturnType<typeof createBook>;
-
-/** Takes over a new profile name, and an id that the contact did not have yet; true if anything changed. */
-function applyNames(book: Book, contact: ContactRow, asked: ContactAsked): boolean {
-  let isChanged = false;
-  if (asked.profileName !== null && asked.profileName !== contact.profileName) {
-    contact.profileName = asked.profileName;
-    isChanged = true;
-  }
-  if (contact.bsuid === null && asked.bsuid !== null) {
-    contact.bsuid = asked.bsuid;
-    book.add(contact);
-    isChanged = true;
-  }
-  if (contact.phone === null && asked.phone !== null && !book.byPhone(contact.clientId, asked.phone)) {
-    contact.phone = asked.phone;
-    book.add(contact);
-    isChanged = true;
-  }
-  return isChanged;
-}
-
+/** True if all of them are new. */
 async function insertContacts(
   client: pg.ClientBase,
   rows: readonly ContactRow[],
+  onConflict: "" | "ON CONFLICT DO NOTHING",
   now: Date,
-): Promise<number> {
+): Promise<boolean> {
   const inserted = await client.query({
-    name: "insert-contacts",
+    name: onConflict === "" ? "insert-contacts" : "insert-contacts-unless-there",
     text: `INSERT INTO contact (id, client_id, phone, bsuid, profile_name, created_at, updated_at)
       SELECT u.id, u.client_id, u.phone, u.bsuid, u.profile_name, $6, $6
       FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[])
         AS u(id, client_id, phone, bsuid, profile_name)
       ORDER BY u.client_id, u.phone, u.bsuid
-      ON CONFLICT DO NOTHING`,
+      ${onConflict}`,
     values: [
       plainArray(rows.map((row) => row.id)),
       plainArray(rows.map((row) => row.clientId)),
@@ -250,49 +216,39 @@ async function insertContacts(
       now,
     ],
   });
-  return inserted.rowCount ?? 0;
+  return inserted.rowCount === rows.length;
 }
 
 async function updateContacts(client: pg.ClientBase, rows: readonly ContactRow[], now: Date): Promise<void> {
   await client.query({
     name: "update-contacts",
-    text: `UPDATE contact c SET phone = u.phone, bsuid = u.bsuid, profile_name = u.profile_name, updated_at = $5
-      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS u(id, phone, bsuid, profile_name)
+    text: `UPDATE contact c SET phone = u.phone, bsuid = u.bsuid, profile_name = u.profile_name,
+        given_name = u.given_name, note = u.note, note_automation = u.note_automation,
+        labels = ARRAY(SELECT jsonb_array_elements_text(u.labels::jsonb)), updated_at = $9
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+        AS u(id, phone, bsuid, profile_name, given_name, note, note_automation, labels)
       WHERE c.id = u.id`,
     values: [
       plainArray(rows.map((row) => row.id)),
       textArray(rows.map((row) => row.phone)),
       textArray(rows.map((row) => row.bsuid)),
       textArray(rows.map((row) => row.profileName)),
+      textArray(rows.map((row) => row.givenName)),
+      textArray(rows.map((row) => row.note)),
+      textArray(rows.map((row) => row.noteAutomation)),
+      textArray(rows.map((row) => JSON.stringify(row.labels))),
       now,
     ],
-  });
-}
-
-async function freePhones(client: pg.ClientBase, rows: readonly ContactRow[], now: Date): Promise<void> {
-  await client.query({
-    name: "free-phones",
-    text: "UPDATE contact SET phone = NULL, updated_at = $2 WHERE id = ANY($1::uuid[])",
-    values: [plainArray(rows.map((row) => row.id)), now],
   });
 }
 
 /** Makes the conversations that do not exist yet, and locks them all the same if another transaction was first. */
 async function addConversations(
   client: pg.ClientBase,
-  asked: readonly ContactAsked[],
-  book: Book,
-): Promise<void> {
-  const missing = new Map<string, { contactId: string; numberId: number }>();
-  for (const one of asked) {
-    const contactId = book.contactOf(one)!.id;
-    if (!book.conversationOf(contactId, one.numberId)) {
-      missing.set(`${contactId} ${one.numberId}`, { contactId, numberId: one.numberId });
-    }
-  }
-  if (missing.size === 0) return;
-  const contactIds = plainArray([...missing.values()].map((one) => one.contactId));
-  const numberIds = plainArray([...missing.values()].map((one) => one.numberId));
+  pairs: readonly { contactId: string; numberId: number }[],
+): Promise<LockedConversation[]> {
+  const contactIds = plainArray(pairs.map((one) => one.contactId));
+  const numberIds = plainArray(pairs.map((one) => one.numberId));
   const [, locked] = await Promise.all([
     client.query({
       name: "insert-conversations",
@@ -303,14 +259,13 @@ async function addConversations(
     }),
     client.query({
       name: "lock-new-conversations",
-      text: `SELECT v.id, v.number_id, v.contact_id, v.last_sequence, v.last_user_sequence, v.last_bot_sequence
-        FROM conversation v
-        WHERE (v.contact_id, v.number_id) IN (SELECT * FROM unnest($1::uuid[], $2::int[]))
+      text: `SELECT ${conversationColumns} FROM conversation v
+        WHERE (v.contact_id, v.number_id) IN (SELECT * FROM unnest($1::uuid[], $2::int[])) AND v.merged_into IS NULL
         ORDER BY v.id FOR UPDATE`,
       values: [contactIds, numberIds],
     }),
   ]);
-  for (const row of locked.rows) book.addConversation(toConversation(row));
+  return locked.rows.map(toConversation);
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: rows of the statements above
@@ -325,6 +280,8 @@ function toContact(row: any): ContactRow {
     note: row.note,
     noteAutomation: row.note_automation,
     labels: row.labels,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
   };
 }
 
@@ -337,5 +294,6 @@ function toConversation(row: any): LockedConversation {
     lastSequence: Number(row.last_sequence),
     lastUserSequence: Number(row.last_user_sequence),
     lastBotSequence: Number(row.last_bot_sequence),
+    hasImports: row.has_imports,
   };
 }

@@ -123,7 +123,7 @@ const listText = `
 
 const attemptsText = `
   SELECT delivery_id, number, extract(epoch FROM started_at)::float8 * 1000 AS started_ms, duration_ms, outcome,
-    error_kind, error_message, response_status, response_headers, response_body
+    error_kind, error_message, response_status, response_headers, response_body, reply_fault
   FROM attempt WHERE delivery_id = $1 ORDER BY number DESC LIMIT $2`;
 
 interface DeliveryColumns {
@@ -152,6 +152,7 @@ interface AttemptColumns {
   response_status: number | null;
   response_headers: string | null;
   response_body: Buffer | null;
+  reply_fault: string | null;
 }
 
 /** Deleted webhooks count: their log is still there. */
@@ -242,6 +243,7 @@ function toAttempt(row: AttemptColumns): Attempt {
             headers: JSON.parse(row.response_headers ?? "{}") as Record<string, string>,
             body: row.response_body ?? new Uint8Array(),
           },
+    replyFault: row.reply_fault,
   };
 }
 

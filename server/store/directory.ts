@@ -7,12 +7,11 @@
 
 import pg from "pg";
 import type { Logger } from "pino";
-import { type Directory, emptyDirectory, refreshDirectory } from "./configuration.ts";
+import { configurationChannel, type Directory, emptyDirectory, refreshDirectory } from "./configuration.ts";
 import { createFollower } from "./followers.ts";
 import type { Database } from "./orm.ts";
 import type { Sealer } from "./sealer.ts";
 
-const channel = "posthorn_configuration";
 const compareEveryMs = 500;
 const reconnectAfterMs = 1_000;
 
@@ -22,7 +21,7 @@ export interface DirectoryKeeper {
   refresh(client?: pg.ClientBase): Promise<void>;
   /** False when this process may have missed a change: it must not start an attempt then. */
   isCurrent(): boolean;
-  /** To be called after a change of configuration: refreshes here, tells the other processes and waits for them. */
+  /** To be called after a change of configuration: refreshes here and waits for the other processes. */
   announce(): Promise<void>;
   /** `listener` is called after each refresh that brought a new version. */
   onChange(listener: () => void): void;
@@ -57,9 +56,20 @@ export async function openDirectory(
     if (current.version !== before) for (const listener of listeners) listener();
   }
 
-  /** Tells how far this process has got, as often as there is something new to tell. */
+  /** The newest version that another process spoke of. */
+  let heardVersion = 0n;
+
+  /**
+   * Tells how far this process has got, as often as there is something new to tell. What was told counts, not what is
+   * known by now: publishing refreshes too, and a version it brought that is not told would keep a change waiting.
+   */
   async function catchUp(): Promise<void> {
-    while ((await follower.beat(current.version)) !== current.version && !isClosed) await refresh();
+    if (heardVersion > current.version) await refresh();
+    for (;;) {
+      const toldVersion = current.version;
+      if ((await follower.beat(toldVersion)) > current.version) await refresh();
+      if (current.version === toldVersion || isClosed) return;
+    }
   }
 
   let isComparing = false;
@@ -96,10 +106,14 @@ export async function openDirectory(
       listener = null;
       reconnect();
     });
-    client.on("notification", compare);
+    client.on("notification", ({ payload }) => {
+      const version = /^[0-9]{1,18}$/.test(payload ?? "") ? BigInt(payload!) : 0n;
+      if (version > heardVersion) heardVersion = version;
+      void compare();
+    });
     try {
       await client.connect();
-      await client.query(`LISTEN ${channel}`);
+      await client.query(`LISTEN ${configurationChannel}`);
     } catch (error) {
       await client.end().catch(() => undefined);
       throw error;
@@ -127,9 +141,7 @@ export async function openDirectory(
     isCurrent: follower.isCurrent,
     async announce() {
       await refresh();
-      const { version } = current;
-      await database.pool.query(`NOTIFY ${channel}`);
-      await follower.waitForOthers(version);
+      await follower.waitForOthers(current.version);
     },
     onChange: (added) => {
       listeners.push(added);

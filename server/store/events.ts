@@ -1,7 +1,14 @@
 /** Events as a transformer will see them: what `publish` hands over at once, and what a later claim reads back. */
 
 import type pg from "pg";
-import type { ContentType, ConversationEntry, Revision, WhatsAppUser } from "../domain/event.ts";
+import type {
+  ContentType,
+  ConversationEntry,
+  IdentityChange,
+  ImportedThread,
+  Revision,
+  WhatsAppUser,
+} from "../domain/event.ts";
 import { plainArray } from "./arrays.ts";
 
 /** The contact as it stood when the event was committed; the messages are read by `sequence`. */
@@ -18,6 +25,8 @@ export interface ConversationSnapshot {
   /** Sequence number of the newest message of each side up to this event; 0 = none. */
   lastUserSequence: number;
   lastBotSequence: number;
+  /** Link to the media of this message, the same for every payload made of it; absent if it has none. */
+  mediaUrl?: string;
 }
 
 /** What `event.details` holds, as JSON text. Everything here is frozen with the event. */
@@ -30,6 +39,9 @@ export interface StoredDetails {
   unrouted?: {
     entry: ConversationEntry | null;
     revision: Revision | null;
+    identityChanges?: readonly IdentityChange[];
+    /** As JSON: instants are texts. */
+    imported?: readonly ImportedThread[];
     dedup: { hash: string; placedMs: number | null };
   };
 }
@@ -55,7 +67,7 @@ export interface HistoryAsked {
   /** Messages up to this number, as the event with this number saw them. */
   sequence: number;
   count: number;
-  /** Further messages wanted by their number; 0 = none. */
+  /** Further messages wanted by their number; 0 = the newest imported one of that side, if there is any. */
   lastUserSequence: number;
   lastBotSequence: number;
 }
@@ -90,6 +102,10 @@ export async function readEvents(
   return new Map(found.rows.map((row) => [row.id, toEvent(row)]));
 }
 
+/** Imported messages have a time from which, and may have one until which they show. */
+const isVisible =
+  "n.visible_from <= a.sequence AND (n.visible_until IS NULL OR n.visible_until > a.sequence)";
+
 /**
  * Reads what each asked event saw of its conversation. The answer never changes: later messages have higher numbers,
  * and edits, revokes and imports carry the number from which on they show.
@@ -105,12 +121,22 @@ export async function readHistories(pool: pg.Pool, asked: readonly HistoryAsked[
         WITH ORDINALITY AS a(conversation_id, sequence, count, user_sequence, bot_sequence, position)
       CROSS JOIN LATERAL (
         (SELECT * FROM message n
-         WHERE n.conversation_id = a.conversation_id AND n.sequence <= a.sequence AND n.visible_from <= a.sequence
+         WHERE n.conversation_id = a.conversation_id AND n.sequence <= a.sequence AND ${isVisible}
          ORDER BY n.sequence DESC LIMIT a.count)
         UNION
         (SELECT * FROM message n
          WHERE n.conversation_id = a.conversation_id AND n.sequence = ANY(ARRAY[a.user_sequence, a.bot_sequence])
-           AND n.visible_from <= a.sequence)
+           AND ${isVisible})
+        UNION
+        (SELECT * FROM message n
+         WHERE a.user_sequence = 0 AND n.conversation_id = a.conversation_id AND n.sequence < 1
+           AND n.sender = 'user' AND ${isVisible}
+         ORDER BY n.sequence DESC LIMIT 1)
+        UNION
+        (SELECT * FROM message n
+         WHERE a.bot_sequence = 0 AND n.conversation_id = a.conversation_id AND n.sequence < 1
+           AND n.sender = 'bot' AND ${isVisible}
+         ORDER BY n.sequence DESC LIMIT 1)
       ) AS m
       LEFT JOIN LATERAL (
         SELECT content, content_type FROM message_revision s
@@ -141,11 +167,16 @@ export async function readHistories(pool: pg.Pool, asked: readonly HistoryAsked[
       contentType: row.content_type,
       sentAt: row.sent_at,
     };
-    if (message.sequence === question.lastUserSequence) history.lastUserMessage = message;
-    if (message.sequence === question.lastBotSequence) history.lastBotMessage = message;
+    if (isLastOf("user", message, question.lastUserSequence)) history.lastUserMessage ??= message;
+    if (isLastOf("bot", message, question.lastBotSequence)) history.lastBotMessage ??= message;
     if (history.messages.length < question.count) history.messages.push(message);
   }
   return histories;
+}
+
+/** Where a side has sent nothing itself yet, its newest imported message is its last one. */
+function isLastOf(sender: HistoryMessage["sender"], message: HistoryMessage, lastSequence: number): boolean {
+  return lastSequence === 0 ? message.sender === sender : message.sequence === lastSequence;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a row of the statement above

@@ -12,7 +12,8 @@ import { readConfigurationVersion } from "./configuration.ts";
 const aliveMs = 3_000;
 /** A process that could not give a sign of life for so long takes itself for left behind: well before others do. */
 const currentMs = 2_000;
-const lookAgainMs = 5;
+/** The first looks follow each other closely: the others are usually there within a few milliseconds. */
+const lookAgainMs = [1, 1, 1, 2, 2, 5];
 const forgottenAfterMs = 60_000;
 
 export interface Follower {
@@ -48,7 +49,7 @@ export function createFollower(pool: pg.Pool): Follower {
     isCurrent: () => performance.now() < currentUntilMs,
     async waitForOthers(version) {
       const endMs = performance.now() + aliveMs + currentMs;
-      while (performance.now() < endMs) {
+      for (let look = 0; performance.now() < endMs; look++) {
         const behind = await pool.query({
           name: "followers-behind",
           text: `SELECT FROM gateway_process
@@ -56,7 +57,7 @@ export function createFollower(pool: pg.Pool): Follower {
           values: [version, id],
         });
         if (behind.rowCount === 0) return;
-        await new Promise((resolve) => setTimeout(resolve, lookAgainMs));
+        await new Promise((resolve) => setTimeout(resolve, lookAgainMs[look] ?? lookAgainMs.at(-1)));
       }
     },
     async leave() {

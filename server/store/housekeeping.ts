@@ -1,8 +1,9 @@
-/** Deletes what has run out, in small batches that nobody waits for: old answers, ended windows, former secrets. */
+/** Deletes what has run out, in small batches that nobody waits for: old answers, ended windows, former secrets, links. */
 
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import { keptMs } from "./idempotency.ts";
+import { mediaLinkKeptMs } from "./media-links.ts";
 import type { Database } from "./orm.ts";
 
 export interface Housekeeper {
@@ -26,6 +27,8 @@ export function createHousekeeper(parts: { database: Database; clock: Clock; log
     await deleteInBatches(idempotencyText, new Date(now.getTime() - keptMs));
     await deleteInBatches(rateLimitText, now.getTime());
     await deleteInBatches(secretText, now);
+    await deleteInBatches(sendingPairText, new Date(now.getTime() - idlePairMs));
+    await deleteInBatches(mediaLinkText, new Date(now.getTime() - mediaLinkKeptMs));
   }
 
   async function deleteInBatches(text: string, before: Date | number): Promise<void> {
@@ -65,3 +68,11 @@ const rateLimitText = `DELETE FROM rate_limit WHERE ctid = ANY(ARRAY(
 /** Signatures have not been made with them since they ran out. */
 const secretText = `DELETE FROM webhook_secret WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM webhook_secret WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`;
+
+/** A recipient who was sent nothing for so long has its whole burst again, and is held back no more. */
+const idlePairMs = 24 * 3_600_000;
+const sendingPairText = `DELETE FROM sending_pair WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM sending_pair WHERE next_at <= $1 AND held_until <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED))`;
+
+const mediaLinkText = `DELETE FROM media_link WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM media_link WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))`;

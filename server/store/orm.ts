@@ -13,6 +13,9 @@ import { InitialMigration } from "./migrations/0001-initial.ts";
 import { AccessMigration } from "./migrations/0002-access.ts";
 import { ClientsMigration } from "./migrations/0003-clients.ts";
 import { ProcessesMigration } from "./migrations/0004-processes.ts";
+import { OutgoingMigration } from "./migrations/0005-outgoing.ts";
+import { ContactsMigration } from "./migrations/0006-contacts.ts";
+import { MediaMigration } from "./migrations/0007-media.ts";
 
 export interface Database {
   /** A fresh unit of work. */
@@ -121,6 +124,9 @@ function initOrm(url: string): Promise<MikroORM> {
         { name: "0002-access", class: AccessMigration },
         { name: "0003-clients", class: ClientsMigration },
         { name: "0004-processes", class: ProcessesMigration },
+        { name: "0005-outgoing", class: OutgoingMigration },
+        { name: "0006-contacts", class: ContactsMigration },
+        { name: "0007-media", class: MediaMigration },
       ],
     },
   });

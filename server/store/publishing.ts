@@ -15,6 +15,8 @@ import {
   type LockedConversation,
   saveConversations,
 } from "./contacts.ts";
+import { fillImports, hideImports, insertImports, type NewImport, type NewImportFile } from "./imports.ts";
+import { insertMediaLinks, type NewMediaLink } from "./media-links.ts";
 
 /** A duplicate key to take; `tenantId` 0 for an event that is nobody's yet. */
 export interface KeyAsked {
@@ -38,19 +40,24 @@ export function placedMsOf(placedAt: Date | null, receivedAt: Date): number {
   return placedAt?.getTime() ?? Math.floor(receivedAt.getTime() / timelessWindowMs) * timelessWindowMs;
 }
 
+/** Begins the transaction and takes the shared configuration lock: until its end no configuration changes. */
+export async function beginPublishing(client: pg.ClientBase): Promise<void> {
+  await Promise.all([client.query("BEGIN"), client.query(lockConfigurationShared)]);
+}
+
 /**
- * Begins the transaction: takes the shared configuration lock, claims the duplicate keys, finds and locks contacts
- * and conversations. A key that another transaction is taking is waited for.
+ * Begins the transaction, unless it has begun: takes the shared configuration lock, claims the duplicate keys, finds and
+ * locks contacts and conversations. A key that another transaction is taking is waited for.
  */
 export async function openPublishing(
   client: pg.ClientBase,
   keys: readonly KeyAsked[],
   contacts: readonly ContactAsked[],
   now: Date,
+  isBegun: boolean,
 ): Promise<Opened> {
-  const [, , version, fresh, found] = await Promise.all([
-    client.query("BEGIN"),
-    client.query(lockConfigurationShared),
+  const [, version, fresh, found] = await Promise.all([
+    isBegun ? null : beginPublishing(client),
     client.query<{ version: string }>({
       name: "configuration-version",
       text: readConfigurationVersion,
@@ -187,6 +194,8 @@ export interface NewEvent {
 
 export interface NewMessage {
   conversationId: string;
+  /** True if the conversation has imported messages, and this may be one of them. */
+  mayBeImported: boolean;
   sequence: number;
   numberId: number;
   sentAt: Date;
@@ -215,6 +224,9 @@ export interface NewDelivery {
 export interface PublishingRows {
   events: readonly NewEvent[];
   messages: readonly NewMessage[];
+  mediaLinks: readonly NewMediaLink[];
+  imports: readonly NewImport[];
+  importFiles: readonly NewImportFile[];
   revisions: readonly NewRevision[];
   deliveries: readonly NewDelivery[];
   conversations: readonly LockedConversation[];
@@ -229,13 +241,25 @@ export async function commitPublishing(
   client: pg.ClientBase,
   rows: PublishingRows,
   now: Date,
-  storeEvents: (client: pg.ClientBase, events: readonly NewEvent[]) => Promise<unknown> = insertEvents,
+  storeEvents: (
+    client: pg.ClientBase,
+    events: readonly NewEvent[],
+    now: Date,
+  ) => Promise<unknown> = insertEvents,
 ): Promise<void> {
   const statements: Promise<unknown>[] = [];
   if (rows.conversations.length > 0) statements.push(saveConversations(client, rows.conversations));
   if (rows.messages.length > 0) statements.push(insertMessages(client, rows.messages));
+  if (rows.mediaLinks.length > 0) statements.push(insertMediaLinks(client, rows.mediaLinks));
+  const twice = rows.messages.filter((message) => message.mayBeImported && message.entry.wamid !== null);
+  if (twice.length > 0) {
+    const named = twice.map(({ entry, ...message }) => ({ ...message, wamid: entry.wamid! }));
+    statements.push(hideImports(client, named));
+  }
+  if (rows.imports.length > 0) statements.push(insertImports(client, rows.imports));
+  if (rows.importFiles.length > 0) statements.push(fillImports(client, rows.importFiles));
   if (rows.revisions.length > 0) statements.push(insertRevisions(client, rows.revisions, rows.messages));
-  if (rows.events.length > 0) statements.push(storeEvents(client, rows.events));
+  if (rows.events.length > 0) statements.push(storeEvents(client, rows.events, now));
   if (rows.deliveries.length > 0) statements.push(insertDeliveries(client, rows.deliveries, now));
   const commit = client.query("COMMIT");
   // After a failed statement COMMIT is answered with ROLLBACK: both results are waited for, the failure is thrown.

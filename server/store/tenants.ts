@@ -4,7 +4,7 @@ import type { EntityManager } from "@mikro-orm/postgresql";
 import { GatewayError } from "../domain/errors.ts";
 import { type Actor, noteAudit } from "./audit.ts";
 import { changeConfiguration } from "./configuration.ts";
-import { cancelUnfinished } from "./deliveries.ts";
+import { cancelUnfinished } from "./delivery-changes.ts";
 import { type TenantRow, TenantSchema } from "./entities/tenant.ts";
 import type { Database } from "./orm.ts";
 
@@ -60,6 +60,17 @@ export async function listTenants(
     .em()
     .find(TenantSchema, { deletedAt: null, ...olderOnly }, { orderBy: { id: "desc" }, limit: page.limit });
   return rows.map(toTenant);
+}
+
+/**
+ * To be called in the transaction that gives a tenant something new: a call that was let in before the tenant was
+ * deleted may come to its end later, and would leave a thing that nothing deletes any more.
+ *
+ * @throws GatewayError `not_found`
+ */
+export async function refuseDeletedTenant(em: EntityManager, tenantId: number): Promise<void> {
+  if ((await em.count(TenantSchema, { id: tenantId, deletedAt: null })) > 0) return;
+  throw new GatewayError("not_found", "the tenant does not exist any more");
 }
 
 /**
@@ -158,13 +169,20 @@ async function eraseOwned(
     tenantId,
   ]);
   const clients = await em.execute<unknown[]>(
-    `UPDATE client SET access_token_sealed = NULL, app_secret_sealed = NULL, version = ?, deleted_at = ?
-     WHERE tenant_id = ? AND deleted_at IS NULL RETURNING id`,
-    [version, now, tenantId],
+    `WITH gone AS (
+       UPDATE client SET access_token_sealed = NULL, app_secret_sealed = NULL, version = ?, deleted_at = ?
+       WHERE tenant_id = ? AND deleted_at IS NULL RETURNING id, tenant_id, client_ref)
+     INSERT INTO audit_entry (occurred_at, tenant_id, actor, action, subject_id, changes)
+     SELECT ?, tenant_id, ?, 'client.deleted', client_ref, '{}' FROM gone ORDER BY id RETURNING 1`,
+    [version, now, tenantId, now, actor],
   );
   const keys = await em.execute<unknown[]>(
-    "UPDATE api_key SET revoked_at = ?, version = ? WHERE tenant_id = ? AND revoked_at IS NULL RETURNING id",
-    [now, version, tenantId],
+    `WITH gone AS (
+       UPDATE api_key SET revoked_at = ?, version = ?
+       WHERE tenant_id = ? AND revoked_at IS NULL RETURNING id, tenant_id)
+     INSERT INTO audit_entry (occurred_at, tenant_id, actor, action, subject_id, changes)
+     SELECT ?, tenant_id, ?, 'api_key.revoked', id::text, '{}' FROM gone ORDER BY id RETURNING 1`,
+    [now, version, tenantId, now, actor],
   );
   await em.execute("DELETE FROM idempotency_key WHERE tenant_id = ?", [tenantId]);
   return { clients: clients.length, api_keys: keys.length };

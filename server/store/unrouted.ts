@@ -5,7 +5,7 @@
 
 import type pg from "pg";
 import { GatewayError } from "../domain/errors.ts";
-import type { IncomingEvent } from "../domain/event.ts";
+import type { ImportedThread, IncomingEvent } from "../domain/event.ts";
 import { instantArray, plainArray, textArray } from "./arrays.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
 import type { StoredDetails } from "./events.ts";
@@ -120,11 +120,11 @@ export async function takeKeysLate(
 }
 
 /** Gives events of nobody to the tenants that the rows name; they stay in their partition. */
-export function moveEvents(client: pg.ClientBase, rows: readonly NewEvent[]): Promise<unknown> {
+export function moveEvents(client: pg.ClientBase, rows: readonly NewEvent[], now: Date): Promise<unknown> {
   return client.query({
     name: "move-events",
     text: `UPDATE event e SET tenant_id = u.tenant_id, client_id = u.client_id,
-        conversation_id = u.conversation_id, sequence = u.sequence, details = u.details
+        conversation_id = u.conversation_id, sequence = u.sequence, details = u.details, routed_at = $7
       FROM unnest($1::uuid[], $2::int[], $3::int[], $4::bigint[], $5::bigint[], $6::text[])
         AS u(id, tenant_id, client_id, conversation_id, sequence, details)
       WHERE e.tenant_id = 0 AND e.id = u.id`,
@@ -135,6 +135,7 @@ export function moveEvents(client: pg.ClientBase, rows: readonly NewEvent[]): Pr
       plainArray(rows.map((row) => row.conversationId)),
       plainArray(rows.map((row) => row.sequence)),
       textArray(rows.map((row) => row.details)),
+      now,
     ],
   });
 }
@@ -213,7 +214,7 @@ interface CountRow {
 // biome-ignore lint/suspicious/noExplicitAny: a row of the statement above
 function toUnrouted(row: any): UnroutedEvent {
   const details = JSON.parse(row.details) as StoredDetails;
-  const { entry, revision, dedup } = details.unrouted!;
+  const { entry, revision, identityChanges, imported, dedup } = details.unrouted!;
   return {
     eventId: row.id,
     receivedAt: row.received_at,
@@ -227,7 +228,14 @@ function toUnrouted(row: any): UnroutedEvent {
       user: details.user,
       entry,
       revision,
+      ...(identityChanges && { identityChanges }),
+      ...(imported && { imported: imported.map(toThread) }),
       dedup: { hash: dedup.hash, placedAt: dedup.placedMs === null ? null : new Date(dedup.placedMs) },
     },
   };
+}
+
+/** Instants are texts in JSON. */
+function toThread({ user, messages }: ImportedThread): ImportedThread {
+  return { user, messages: messages.map((message) => ({ ...message, sentAt: new Date(message.sentAt) })) };
 }

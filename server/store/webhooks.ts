@@ -12,11 +12,13 @@ import { type Access, type Owner, ownedBy } from "./access.ts";
 import { noteAudit } from "./audit.ts";
 import { findClientId, readClientRefs } from "./client-refs.ts";
 import { changeConfiguration, sealedFor } from "./configuration.ts";
-import { cancelUnfinished } from "./deliveries.ts";
+import { cancelUnfinished } from "./delivery-changes.ts";
 import { type WebhookRow, WebhookSchema } from "./entities/webhook.ts";
 import { WebhookSecretSchema } from "./entities/webhook-secret.ts";
 import type { Database } from "./orm.ts";
+import { cancelReplies } from "./outgoing-list.ts";
 import type { Sealer } from "./sealer.ts";
+import { refuseDeletedTenant } from "./tenants.ts";
 import { auditChanges, auditSettings } from "./webhook-audit.ts";
 
 export interface NewWebhook {
@@ -41,7 +43,7 @@ export interface WebhookChange {
 
 /**
  * @throws GatewayError `already_exists` if the tenant has a webhook with this URL, `invalid_input` if it has no client
- *         of this name
+ *         of this name, `not_found` if the tenant was deleted
  */
 export async function createWebhook(
   database: Database,
@@ -53,6 +55,7 @@ export async function createWebhook(
   const { tenantId, actor } = access;
   return await refusingTakenUrl(
     changeConfiguration(database, async (em, version) => {
+      await refuseDeletedTenant(em, tenantId);
       const row = em.create(WebhookSchema, {
         tenantId,
         ...toColumns(settings),
@@ -116,7 +119,8 @@ export async function listWebhooks(
 }
 
 /**
- * Changes a webhook. Turning it off cancels what is not finished, once the change is committed. Turning it on cancels
+ * Changes a webhook. Turning it off cancels what is not finished, once the change is committed; scheduled replies end in
+ * the change itself, if it or its scheduling is off then. Turning it on cancels
  * what a crash may have left from before, while it is still off, so that nothing old is sent. Signing turned off drops
  * the secrets. The same change twice does no harm.
  *
@@ -149,6 +153,8 @@ export async function updateWebhook(
       if (settings.isEnabled) row.disabledReason = null;
       await em.flush();
       if (!settings.isSigned) await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
+      if (!settings.isEnabled) await cancelReplies(em, id, "webhook_disabled", now);
+      else if (!settings.scheduleActivity) await cancelReplies(em, id, "scheduling_disabled", now);
       const webhook = toWebhook(row, settings.clientRef);
       const changes = {
         ...auditChanges(before, webhook),
@@ -183,6 +189,7 @@ export async function deleteWebhook(
     const row = await findRow(em, access, id);
     em.assign(row, { isEnabled: false, headersSealed: null, version, updatedAt: now, deletedAt: now });
     await em.flush();
+    await cancelReplies(em, id, "webhook_deleted", now);
     await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
     const note = { tenantId, actor, action: "webhook.deleted", subjectId: String(id), changes: {} } as const;
     await noteAudit(em, note, now);

@@ -11,7 +11,11 @@ interface Shown {
   content: string;
   contentType: ContentType;
   mediaId: string | null;
+  fileName?: string;
 }
+
+/** Longer than any file system allows. */
+const fileNameMax = 512;
 
 /** Types that say something about a conversation but are no part of it. `unknown` is the older `unsupported`. */
 const outsideConversation = new Set([
@@ -88,7 +92,9 @@ function asText(content: string | null): Shown {
 
 function asMedia(value: unknown, contentType: ContentType): Shown {
   const media = recordOf(value);
-  return { content: textOf(media?.caption) ?? "", contentType, mediaId: idOf(media?.id) };
+  const shown = { content: textOf(media?.caption) ?? "", contentType, mediaId: idOf(media?.id) };
+  const fileName = textOf(media?.filename);
+  return fileName === null ? shown : { ...shown, fileName: fileName.slice(0, fileNameMax).toWellFormed() };
 }
 
 /** `name, address (latitude, longitude)`, as far as present; 0 is a place like any other. */

@@ -45,29 +45,10 @@ export interface Graph {
 export function createGraph(settings: GraphSettings): Graph {
   const dispatcher = createGraphDispatcher(settings);
 
-  async function get(path: string, accessToken: string): Promise<{ status: number; body: unknown }> {
-    const signal = AbortSignal.timeout(settings.timeoutMs);
-    try {
-      // Redirects are not followed: the token is for this host alone.
-      const response = await request(`${settings.url}/${settings.version}/${path}`, {
-        dispatcher,
-        signal,
-        headers: { Authorization: `Bearer ${accessToken}`, Accept: "application/json" },
-      });
-      const text = await readText(response.body, settings.responseBytesMax);
-      return { status: response.statusCode, body: parseOrNull(text) };
-    } catch (error) {
-      const why = signal.aborted ? `gave no answer within ${settings.timeoutMs} ms` : "could not be reached";
-      throw new GatewayError("unavailable", `WhatsApp's Graph API ${why}, try again`, {
-        cause: withoutToken(error, accessToken),
-      });
-    }
-  }
-
   return {
     async readPhoneNumber(phoneNumberId, accessToken) {
       const path = `${encodeURIComponent(phoneNumberId)}?fields=id,display_phone_number`;
-      const { status, body } = await get(path, accessToken);
+      const { status, body } = await askGraph(settings, dispatcher, path, accessToken);
       if (status >= 200 && status < 300) {
         const record = recordOf(body);
         if (record === null) throw refuseAnswer(status, null);
@@ -75,10 +56,10 @@ export function createGraph(settings: GraphSettings): Graph {
         return { phoneNumberId, displayPhoneNumber: phoneOf(record.display_phone_number) };
       }
       const code = codeOf(body);
-      if (status === 401 || status === 403 || tokenCodes.has(code ?? "")) {
+      if (refusesToken(status, code)) {
         throw new GatewayError(
           "invalid_input",
-          `access_token: WhatsApp's Graph API refuses it (${describe(status, code)})`,
+          `access_token: WhatsApp's Graph API refuses it (${describeAnswer(status, code)})`,
           { field: "access_token" },
         );
       }
@@ -89,6 +70,40 @@ export function createGraph(settings: GraphSettings): Graph {
   };
 }
 
+/**
+ * GET of a path behind the version.
+ *
+ * @throws GatewayError `unavailable` if Graph is away or slow
+ */
+export async function askGraph(
+  settings: GraphSettings,
+  dispatcher: Dispatcher,
+  path: string,
+  accessToken: string,
+): Promise<{ status: number; body: unknown }> {
+  const signal = AbortSignal.timeout(settings.timeoutMs);
+  try {
+    // Redirects are not followed: the token is for this host alone.
+    const response = await request(`${settings.url}/${settings.version}/${path}`, {
+      dispatcher,
+      signal,
+      headers: { Authorization: `Bearer ${accessToken}`, Accept: "application/json" },
+    });
+    const text = await readText(response.body, settings.responseBytesMax);
+    return { status: response.statusCode, body: parseOrNull(text) };
+  } catch (error) {
+    const why = signal.aborted ? `gave no answer within ${settings.timeoutMs} ms` : "could not be reached";
+    throw new GatewayError("unavailable", `WhatsApp's Graph API ${why}, try again`, {
+      cause: withoutToken(error, accessToken),
+    });
+  }
+}
+
+/** True if Graph says that the token is wrong or may not do this. */
+export function refusesToken(status: number, code: string | null): boolean {
+  return status === 401 || status === 403 || tokenCodes.has(code ?? "");
+}
+
 /** Graph's words for a token that is wrong or may not do this; it answers them with 400 as well. */
 const tokenCodes = new Set(["3", "10", "102", "190", "200"]);
 /** Too many calls, or a fault of its own: another time the answer may be another. */
@@ -97,15 +112,17 @@ const limitCodes = new Set(["1", "2", "4", "17", "32", "613", "80007", "130429"]
 function refuseAnswer(status: number, code: string | null): GatewayError {
   return new GatewayError(
     "unavailable",
-    `WhatsApp's Graph API cannot answer now (${describe(status, code)}), try again`,
+    `WhatsApp's Graph API cannot answer now (${describeAnswer(status, code)}), try again`,
   );
 }
 
-function describe(status: number, code: string | null): string {
+/** For the caller and the log: what Graph answered, without its words. */
+export function describeAnswer(status: number, code: string | null): string {
   return code === null ? `status ${status}` : `status ${status}, code ${code}`;
 }
 
-function codeOf(body: unknown): string | null {
+/** The number of the error that Graph answered with; null if it gave none. */
+export function codeOf(body: unknown): string | null {
   const code = textOf(recordOf(recordOf(body)?.error)?.code);
   return code !== null && /^\d{1,10}$/.test(code) ? code : null;
 }
@@ -131,12 +148,13 @@ async function readText(body: Dispatcher.ResponseData["body"], bytesMax: number)
 }
 
 /** For the log. A server that speaks no HTTP may send back what it was sent, and the parser quotes it. */
-function withoutToken(error: unknown, accessToken: string): Error {
+export function withoutToken(error: unknown, accessToken: string): Error {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return new Error(text.replaceAll(accessToken, "[token]"));
 }
 
-function createGraphDispatcher({ caPem, egressProxy, timeoutMs }: GraphSettings): Dispatcher {
+/** Connections to Graph, by way of the proxy if there is one. */
+export function createGraphDispatcher({ caPem, egressProxy, timeoutMs }: GraphSettings): Dispatcher {
   const tls = {
     secureContext: createSecureContext(
       caPem === null ? {} : { ca: [...getCACertificates("default"), caPem] },

@@ -3,6 +3,8 @@
 import type { IncomingEvent } from "../domain/event.ts";
 import { messageTypeOf, readEntry, readRevision } from "./content.ts";
 import { hashItem, hashMessage, hashStatus } from "./dedup.ts";
+import { readHistory } from "./history.ts";
+import { readIdUpdates, readSystemChange } from "./identity.ts";
 import { idOf } from "./json.ts";
 import type { Surroundings } from "./surroundings.ts";
 import { findTime, timeOf } from "./time.ts";
@@ -25,6 +27,8 @@ export function makeReceived(message: Item, around: Surroundings): IncomingEvent
   event.user = readSender(message, around.contacts, around.businessPhone);
   if (hasIdentity(event)) event.entry = readEntry(message, type, "user");
   event.revision = readRevision(message, type);
+  const identityChange = type === "system" ? readSystemChange(message, event.user) : null;
+  if (identityChange) event.identityChanges = [identityChange];
   return event;
 }
 
@@ -40,6 +44,7 @@ export function makeSent(echo: Item, around: Surroundings): IncomingEvent {
   event.user = readEchoRecipient(echo, around.contacts, around.businessPhone);
   if (hasIdentity(event)) event.entry = readEntry(echo, type, "bot");
   event.revision = readRevision(echo, type);
+  event.dedup.placedAt = dayOf(event.occurredAt);
   return event;
 }
 
@@ -74,6 +79,13 @@ export function makeChange(value: unknown, around: Surroundings): IncomingEvent 
   const occurredAt = around.field === "history" ? around.entryAt : foundAt;
   const event = makeEvent(typeOfField(around.field), value, occurredAt, null, around);
   event.dedup.placedAt = foundAt;
+  if (around.field === "history") {
+    const imported = readHistory(value, around);
+    if (imported.length > 0) event.imported = imported;
+  } else if (around.field === "user_id_update") {
+    const identityChanges = readIdUpdates(value, around.contacts);
+    if (identityChanges.length > 0) event.identityChanges = identityChanges;
+  }
   return event;
 }
 
@@ -124,6 +136,16 @@ function hashOfStatus(status: Item): string | null {
     ? null
     : hashStatus(wamid, state, recipientId, timestamp);
 }
+
+/**
+ * Keys of what the business sends lie by the day: of a message sent through us both its sending and its echo are told,
+ * each with a time of its own, seconds apart.
+ */
+function dayOf(at: Date | null): Date | null {
+  return at && new Date(Math.floor(at.getTime() / dayMs) * dayMs);
+}
+
+const dayMs = 24 * 3_600_000;
 
 /** A conversation needs somebody to be had with. */
 function hasIdentity(event: IncomingEvent): boolean {

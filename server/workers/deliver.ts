@@ -4,6 +4,7 @@ import type { Transformer } from "../../plugins/transformer.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
 import { makeSignatureHeaders } from "../domain/signer.ts";
 import type { DeliveryJob } from "./job.ts";
+import { readReplies } from "./replies.ts";
 import { assembleHeaders } from "./request-headers.ts";
 import type { PostResult, Sender } from "./send.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -33,12 +34,12 @@ export function createDeliver(
 
     if (job.payload.kind === "made") {
       const result = await sendPayload(job, job.payload, startedAtMs);
-      return report({ payload: null, ...result });
+      return report({ payload: null, ...toOutcome(result, job) });
     }
     const made = await makePayload(job.payload.task, transformerByName, settings.transformTimeoutMs);
     if (made.kind !== "made") return report(made);
     const result = await sendPayload(job, made.payload, startedAtMs);
-    return report({ payload: made.payload, ...result });
+    return report({ payload: made.payload, ...toOutcome(result, job) });
   };
 
   /** Signs and sends bytes that were made, here or elsewhere. */
@@ -63,8 +64,17 @@ export function createDeliver(
       body: payload.body,
       timeoutMs: job.timeoutMs,
       responseBytesMax: job.responseBytesMax,
+      isBodyWanted: job.replyDelayMaxMs !== null,
     });
   }
+}
+
+/** The body stays in the thread: what it schedules is told instead. */
+function toOutcome(result: PostResult, { replyDelayMaxMs }: DeliveryJob) {
+  if (result.kind === "failed") return result;
+  const { kind, response, body } = result;
+  const replies = body === null || replyDelayMaxMs === null ? null : readReplies(body, replyDelayMaxMs);
+  return { kind, response, ...(replies && { replies }) };
 }
 
 interface SendablePayload {

@@ -4,9 +4,11 @@ import type { Socket } from "node:net";
 import type { Dispatcher } from "undici";
 import type { AttemptResponse } from "../domain/attempt.ts";
 import { describeRequestError, type Failure, isClosedError } from "./error-kind.ts";
+import type { AnswerBody } from "./replies.ts";
 
 export type ExchangeResult =
-  | { kind: "answered"; response: AttemptResponse }
+  /** `body` is all that was read of it, if that was asked for. */
+  | { kind: "answered"; response: AttemptResponse; body: AnswerBody | null }
   | { kind: "failed"; failure: Failure }
   /** A kept-alive connection was closed by the other side before it answered anything. */
   | { kind: "stale" };
@@ -18,6 +20,8 @@ export interface ExchangeLimits {
   timeoutMs: number;
   /** So much of the body is read. */
   responseBytesMax: number;
+  /** True = give all that was read, not only what goes into the log. */
+  isBodyWanted: boolean;
 }
 
 /** So much of the answer goes into the log. */
@@ -79,27 +83,28 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
     if (this.#isSettled) return;
-    if (this.#bodyBytes < keptBodyBytesMax) this.#chunks.push(chunk);
+    const { isBodyWanted, responseBytesMax } = this.#limits;
+    if (isBodyWanted || this.#bodyBytes < keptBodyBytesMax) this.#chunks.push(chunk);
     this.#bodyBytes += chunk.byteLength;
-    if (this.#bodyBytes <= this.#limits.responseBytesMax) return;
-    this.#finish();
+    if (this.#bodyBytes <= responseBytesMax) return;
+    this.#finish(true);
     controller.abort(new Error("the answer is longer than is read"));
   }
 
   onResponseEnd(): void {
-    this.#finish();
+    this.#finish(false);
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     if (this.#isSettled) return;
-    if (this.#response !== null) this.#finish();
+    if (this.#response !== null) this.#finish(true);
     else if (this.#isStale(error)) this.#end({ kind: "stale" });
     else this.#end({ kind: "failed", failure: describeRequestError(error, this.#controller !== null) });
   }
 
   #runOutOfTime(): void {
     if (this.#response !== null) {
-      this.#finish();
+      this.#finish(true);
     } else {
       const what = this.#controller === null ? "connection" : "answer";
       const message = `No ${what} within ${this.#limits.timeoutMs} ms.`;
@@ -108,9 +113,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#controller?.abort(new Error("the attempt ran out of time"));
   }
 
-  #finish(): void {
+  #finish(isCut: boolean): void {
     const { status, headers } = this.#response!;
-    this.#end({ kind: "answered", response: { status, headers, body: joinKept(this.#chunks) } });
+    this.#end({
+      kind: "answered",
+      response: { status, headers, body: joinKept(this.#chunks) },
+      body: this.#limits.isBodyWanted
+        ? { bytes: isCut ? new Uint8Array() : Buffer.concat(this.#chunks), isCut, endedAtMs: Date.now() }
+        : null,
+    });
   }
 
   #end(result: ExchangeResult): void {

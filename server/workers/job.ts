@@ -70,6 +70,8 @@ export interface DeliveryJob {
   timeoutMs: number;
   /** How much of the answer's body is read before the rest is dropped. */
   responseBytesMax: number;
+  /** Longest delay of a reply that the answer may schedule, in milliseconds; null = it schedules none. */
+  replyDelayMaxMs: number | null;
 }
 
 /** Message of a thread to the main thread. */

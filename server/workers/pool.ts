@@ -98,7 +98,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     else settleReports(message.reports);
   });
   piscina.on("error", (error: Error) => {
-    log.error({ error }, "a worker thread failed");
+    log.error({ err: error }, "a worker thread failed");
     checkThreadCount(error);
   });
 

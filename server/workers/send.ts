@@ -15,6 +15,7 @@ import { createAddressPolicy } from "./address-policy.ts";
 import { createConnector, type Lookup, lookupAll } from "./connector.ts";
 import { describeRequestError } from "./error-kind.ts";
 import { Exchange, type ExchangeResult } from "./exchange.ts";
+import type { AnswerBody } from "./replies.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 export interface PostRequest {
@@ -26,10 +27,12 @@ export interface PostRequest {
   timeoutMs: number;
   /** How much of the answer's body is read before the connection is dropped. */
   responseBytesMax: number;
+  /** True = give the body of a good answer as a whole. */
+  isBodyWanted?: boolean;
 }
 
 export type PostResult =
-  | { kind: "succeeded"; response: AttemptResponse }
+  | { kind: "succeeded"; response: AttemptResponse; body: AnswerBody | null }
   | { kind: "failed"; errorKind: ErrorKind; errorMessage: string; response: AttemptResponse | null };
 
 export interface Sender {
@@ -48,8 +51,11 @@ export function createSender(settings: WorkerSettings, lookup: Lookup = lookupAl
   const connections = watchConnections();
 
   const exchange = (dispatcher: Dispatcher, target: Target, request: PostRequest, deadlineMs: number) => {
-    const { timeoutMs, responseBytesMax, headers, body } = request;
-    const handler = new Exchange({ deadlineMs, timeoutMs, responseBytesMax }, connections.noteStart);
+    const { timeoutMs, responseBytesMax, isBodyWanted = false, headers, body } = request;
+    const handler = new Exchange(
+      { deadlineMs, timeoutMs, responseBytesMax, isBodyWanted },
+      connections.noteStart,
+    );
     dispatcher.dispatch({ origin: target.origin, path: target.path, method: "POST", headers, body }, handler);
     return handler.result;
   };
@@ -82,8 +88,8 @@ export function createSender(settings: WorkerSettings, lookup: Lookup = lookupAl
 function judge(result: ExchangeResult): PostResult {
   if (result.kind === "stale") return fail("broken_response", "The connection was closed before an answer.");
   if (result.kind === "failed") return fail(result.failure.errorKind, result.failure.message);
-  const { response } = result;
-  if (response.status >= 200 && response.status < 300) return { kind: "succeeded", response };
+  const { response, body } = result;
+  if (response.status >= 200 && response.status < 300) return { kind: "succeeded", response, body };
   return {
     kind: "failed",
     errorKind: "http_status",

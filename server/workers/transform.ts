@@ -102,12 +102,15 @@ async function withinBudget(answer: PromiseLike<unknown>, budgetMs: number): Pro
   }
 }
 
-/** Anything can be thrown, even what throws again when it is looked at. */
+/** Anything can be thrown, even what throws again when it is looked at. The database takes no U+0000 in a text. */
 function describeThrown(error: unknown): string {
   try {
     const text =
       error instanceof Error ? `${error.name}: ${error.message}` : `threw ${typeof error}: ${String(error)}`;
-    return text.replace(/\s+/g, " ").slice(0, 300);
+    return text
+      .replace(/[\s\p{Cc}]+/gu, " ")
+      .slice(0, 300)
+      .toWellFormed();
   } catch {
     return "threw something that cannot be shown";
   }

@@ -196,6 +196,38 @@ describe("events of a number that no client has", () => {
   });
 });
 
+test("a history and a change of number that nobody had take effect once a client has them", async () => {
+  const gateway = await startGateway();
+  const [before, after] = ["15558880301", "15558880302"];
+  const old = (id: string, from: string, second: number) =>
+    aTextMessage({ id, body: id, from, timestamp: String(1772000000 + second) });
+  const system = { type: "user_changed_number", wa_id: after, body: "changed" };
+  const threads = [{ id: before, messages: [old("b", before, 2), old("a", business.phone, 1)] }];
+  for (const change of [
+    aChange({ messages: [aTextMessage({ id: "c", body: "c", from: before })] }),
+    aChange({ history: [{ threads }] }, "history"),
+    aChange({
+      messages: [{ ...aTextMessage({ id: "d", from: before }), type: "system", text: undefined, system }],
+    }),
+    aChange({ messages: [aTextMessage({ id: "e", body: "e", from: after })] }),
+  ]) {
+    expect(await gateway.postBody(anEnvelope([change]))).toBe(200);
+  }
+  await addClient(gateway);
+  await routingEnded(queryRows(gateway.databaseUrl));
+  const { body } = await gateway.call("ContactService/ListContacts", { client_ref: "late" });
+  expect(body.contacts.map(({ phone }: { phone: string }) => phone)).toEqual([`+${after}`]);
+  const conversation = await gateway.call("ContactService/GetConversation", {
+    user_id: body.contacts[0].user_id,
+  });
+  expect(conversation.body.messages.map(({ content }: { content: string }) => content)).toEqual([
+    "e",
+    "c",
+    "b",
+    "a",
+  ]);
+});
+
 describe("events of an account that no client has", () => {
   const accountBody = (event: string) =>
     anEnvelope([{ field: "account_update", value: { event } }], { id: "w-shared", time: 1772712000 });

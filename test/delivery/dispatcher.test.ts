@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
-import { listLeases, loseAttempts } from "../../server/store/deliveries.ts";
+import { listLeases, loseAttempts } from "../../server/store/delivery-leases.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { openDelivery } from "./open-delivery.ts";
 

@@ -35,7 +35,14 @@ export async function openDelivery() {
   const clock = systemClock;
   const jobs: DeliveryJob[] = [];
   const recorder = createRecorder(
-    { database: store.database, clock, log, onRecorded: (ended) => dispatcher.onRecorded(ended) },
+    {
+      database: store.database,
+      ids: { next: () => store.newId(new Date()) },
+      onRecorded: (ended) => dispatcher.onRecorded(ended),
+      onScheduled: () => undefined,
+      clock,
+      log,
+    },
     settings,
   );
   const dispatcher = createDispatcher(

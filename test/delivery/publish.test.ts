@@ -1,8 +1,9 @@
-import { randomFillSync } from "node:crypto";
+import { randomBytes, randomFillSync } from "node:crypto";
 import pino from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createPublisher } from "../../server/delivery/publish.ts";
 import { createIdSource } from "../../server/domain/ids.ts";
+import { createMediaLinks } from "../../server/domain/media-link.ts";
 import { openDirectory } from "../../server/store/directory.ts";
 import { openDatabase } from "../../server/store/orm.ts";
 import { createPartitions } from "../../server/store/partitions.ts";
@@ -40,6 +41,7 @@ async function openPublisher(options: { autoClients?: boolean; now?: () => numbe
       },
       handlesOf: () => ["*"],
       ids: createIdSource(now, (bytes) => randomFillSync(bytes)),
+      makeMediaLink: createMediaLinks(() => "https://gateway.example", randomBytes),
       clock: { now: () => new Date(now()), sleep: () => Promise.resolve() },
       log,
     },
@@ -150,6 +152,29 @@ test("an event that is on its way while its number gets a client is that client'
     expect(await queryRows(store.url)("SELECT tenant_id FROM event")).toEqual([{ tenant_id: 1 }]);
   } finally {
     for (const holder of holders) holder.release();
+    await publisher.close();
+  }
+});
+
+test("an event is stored however fast one change of configuration follows another", async () => {
+  const publisher = await openPublisher({ autoClients: false });
+  const changer = await store.pool.connect();
+  const change = async () => {
+    await changer.query("BEGIN; SET LOCAL lock_timeout = 100; SELECT pg_advisory_xact_lock(7305003)");
+    await changer.query("UPDATE configuration SET version = version + 1; COMMIT");
+  };
+  try {
+    // Whenever the publisher has learnt of a change, the next one is made, unless the publisher keeps it out.
+    const { refresh } = publisher.directory;
+    publisher.directory.refresh = async (client) => {
+      await refresh(client);
+      await change().catch(() => changer.query("ROLLBACK"));
+    };
+    await change();
+    expect(await publisher.publish(anInboundBody())).toMatchObject([{ isDuplicate: false }]);
+    expect(await queryRows(store.url)("SELECT FROM event")).toHaveLength(1);
+  } finally {
+    changer.release();
     await publisher.close();
   }
 });

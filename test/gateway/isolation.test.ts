@@ -1,5 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import pg from "pg";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { startTestGateway, type TestGateway } from "../helpers/gateway.ts";
+import { queryRows } from "../helpers/query-rows.ts";
 import { type Answer, type ReceivedRequest, type Receiver, startReceiver } from "../helpers/receiver.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { aChange, anEnvelope, aTextMessage } from "../helpers/whatsapp-bodies.ts";
@@ -71,6 +73,55 @@ describe("a webhook that hangs", () => {
     await healthy.waitForRequests(100, 3_000);
     expect(hanging.requests).toHaveLength(2);
   });
+});
+
+describe("while a transaction holds up the database at one place", () => {
+  let client: pg.Client;
+  beforeEach(async () => {
+    client = new pg.Client({ connectionString: gateway.databaseUrl });
+    await client.connect();
+    await client.query("BEGIN");
+  });
+  // Ends the transaction, if a failed test has left it open.
+  afterEach(() => client.end());
+
+  test("the canceling of one webhook's deliveries does not delay another's", async () => {
+    const off = await gateway.createWebhook({ webhooks: (await receive({})).url, paused: true });
+    await gateway.postBody(messages(1));
+    await client.query("SELECT FROM delivery WHERE webhook_id = $1 FOR UPDATE", [off.id]);
+    const update = gateway.updateWebhook(off.id, { status: false });
+    await waitForLock();
+    const other = await receive((_, number) => ({ status: number === 1 ? 500 : 200 }));
+    await gateway.createWebhook({ webhooks: other.url });
+    await gateway.postBody(messages(1));
+    await other.waitForRequests(2, 3_000);
+    await client.query("COMMIT");
+    await update;
+  });
+
+  test("a change of a webhook holds for attempts that wait for their conversations", async () => {
+    const [former, later] = [await receive({}), await receive({})];
+    const options = { transformer: "insights", paused: true };
+    const moved = await gateway.createWebhook({ webhooks: former.url, ...options });
+    await gateway.postBody(messages(3));
+    await client.query("LOCK TABLE message IN ACCESS EXCLUSIVE MODE");
+    await gateway.updateWebhook(moved.id, { paused: false });
+    await waitForLock();
+    await gateway.updateWebhook(moved.id, { webhooks: later.url });
+    await client.query("COMMIT");
+    await later.waitForRequests(3);
+    expect(former.requests).toEqual([]);
+  });
+
+  async function waitForLock(): Promise<void> {
+    const query = queryRows(gateway.databaseUrl);
+    await waitFor(
+      "a statement that waits",
+      () =>
+        query("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"),
+      (rows) => rows.length > 0,
+    );
+  }
 });
 
 test("max_in_flight is never exceeded, and reached", async () => {

@@ -1,6 +1,8 @@
+import { createHmac } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openTestDatabase, type TestDatabase } from "../helpers/database.ts";
 import { startTestGateway, type TestGateway } from "../helpers/gateway.ts";
+import { queryRows } from "../helpers/query-rows.ts";
 import { startReceiver } from "../helpers/receiver.ts";
 import { aChange, anEnvelope, anInboundBody, aTextMessage } from "../helpers/whatsapp-bodies.ts";
 
@@ -55,38 +57,121 @@ test("two gateways share a backlog, and each delivery is sent once", async () =>
   await receiver.close();
 });
 
+/** Changes of one webhook after each other, each followed by an event that the other gateway acknowledges. */
+async function runLane(lane: number, roundCount: number, url: string): Promise<Promised[]> {
+  const phoneNumberId = `62000000000010${lane}`;
+  const promised: Promised[] = [];
+  /** Posts an event of the lane's number; its answer says how many deliveries it got. */
+  async function publish(gateway: TestGateway, id: string): Promise<number> {
+    const body = anEnvelope([
+      {
+        field: "messages",
+        value: { metadata: { phone_number_id: phoneNumberId }, messages: [aTextMessage({ id })] },
+      },
+    ]);
+    const { body: answer } = await gateway.call("EventService/PublishEvents", {
+      bodies: [JSON.stringify(body)],
+    });
+    return answer.events[0].delivery_count;
+  }
+  await publish(gateways[0], `wamid.lane-${lane}`);
+
+  for (let round = 0; round < roundCount; round++) {
+    const [here, there] = (round + lane) % 2 === 0 ? gateways : [gateways[1], gateways[0]];
+    const path = (step: number) => `${url}/${lane}/${round}/${step}`;
+    const secrets: string[] = [];
+    let urlStep = 0;
+    let stepCount = 0;
+    /** After a change: the event is published on the other gateway, or on this one if the other made the change. */
+    async function expectNext(gateway: TestGateway, what: string, deliveryCount: number): Promise<void> {
+      stepCount += 1;
+      const id = `wamid.lane-${lane}-${round}-${stepCount}`;
+      expect(await publish(gateway, id), `${what}, lane ${lane}, round ${round}`).toBe(deliveryCount);
+      promised.push({ id, isAdmitted: deliveryCount > 0, urlStep, secrets, secretIndex: secrets.length - 1 });
+    }
+    const created = await here.createWebhook({
+      webhooks: path(0),
+      client_ref: phoneNumberId,
+      active_signature: true,
+    });
+    const { id } = created;
+    secrets.push(created.signature_secret);
+    await expectNext(there, "created", 1);
+    await here.updateWebhook(id, { incoming: false, event_types: ["whatsapp.calls"] });
+    await expectNext(there, "narrowed", 0);
+    await there.updateWebhook(id, { incoming: true, event_types: ["message.*"] });
+    await expectNext(here, "widened", 1);
+    urlStep = 1;
+    await here.updateWebhook(id, { webhooks: path(urlStep) });
+    await expectNext(there, "moved", 1);
+    const rotated = await there.call("WebhookService/RotateWebhookSecret", { id, overlap_seconds: 0 });
+    secrets.push(rotated.body.signature_secret);
+    await expectNext(here, "rotated", 1);
+    await here.updateWebhook(id, { status: false });
+    await expectNext(there, "off", 0);
+    urlStep = 2;
+    await there.updateWebhook(id, { status: true, webhooks: path(urlStep) });
+    await expectNext(here, "on", 1);
+    await here.call("WebhookService/DeleteWebhook", { id });
+    await expectNext(there, "deleted", 0);
+  }
+  return promised;
+}
+
+/** What must be true of every request that an event makes. */
+interface Promised {
+  id: string;
+  isAdmitted: boolean;
+  /** The URL had moved this often when the event was acknowledged. */
+  urlStep: number;
+  /** Of the webhook, in the order in which they were given. */
+  secrets: string[];
+  /** The secret that was live when the event was acknowledged. */
+  secretIndex: number;
+}
+
 test("a change made on one is respected by every event that the other acknowledges afterwards", async () => {
   const receiver = await startReceiver();
-  const unrelated = await gateways[0].createWebhook({ webhooks: `${receiver.url}/other` });
-  let messageCount = 0;
-  /** Posts to one gateway and counts the deliveries that its event got for the webhook. */
-  async function deliveriesOfNew(gateway: TestGateway, webhookId: number): Promise<number> {
-    const body = JSON.stringify(anInboundBody(aTextMessage({ id: `wamid.change-${++messageCount}` })));
-    const { body: answer } = await gateway.call("EventService/PublishEvents", { bodies: [body] });
-    const eventId = answer.events[0].event_id;
-    expect(answer.events[0].delivery_count).toBeGreaterThanOrEqual(1);
-    const deliveries = await gateway.deliveries({ webhook_id: webhookId });
-    return deliveries.filter((delivery) => delivery.event_id === eventId).length;
-  }
+  const since = new Date().toISOString();
+  // For a second each time, nothing tells one gateway what the other changed.
+  const query = queryRows(testDatabase.url);
+  const deafening = setInterval(() => {
+    void query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'posthorn-listen' AND datname = current_database()",
+    );
+  }, 6_000);
+  const lanes = await Promise.all(
+    Array.from({ length: 6 }, (_, lane) => runLane(lane, 44, `http://127.0.0.1:${receiver.port}`)),
+  );
+  clearInterval(deafening);
+  const promised = new Map(lanes.flat().map((one) => [one.id, one]));
+  expect(promised.size).toBeGreaterThan(2_000);
 
-  for (let round = 0; round < 40; round++) {
-    const [here, there] = round % 2 === 0 ? gateways : [gateways[1], gateways[0]];
-    const { id } = await here.createWebhook({ webhooks: `${receiver.url}/${round}` });
-    expect(await deliveriesOfNew(there, id), "created").toBe(1);
-    await here.updateWebhook(id, { incoming: false, event_types: ["whatsapp.calls"] });
-    expect(await deliveriesOfNew(there, id), "narrowed").toBe(0);
-    await there.updateWebhook(id, { incoming: true, event_types: ["message.*"] });
-    expect(await deliveriesOfNew(here, id), "widened").toBe(1);
-    await here.updateWebhook(id, { status: false });
-    expect(await deliveriesOfNew(there, id), "off").toBe(0);
-    await there.updateWebhook(id, { status: true });
-    expect(await deliveriesOfNew(here, id), "on").toBe(1);
-    await there.call("WebhookService/DeleteWebhook", { id });
-    expect(await deliveriesOfNew(here, id), "deleted").toBe(0);
-  }
-  await gateways[0].call("WebhookService/DeleteWebhook", { id: unrelated.id });
+  // What was still waiting when its webhook was turned off or deleted is canceled; all else has been sent.
+  const admittedCount = [...promised.values()].filter(({ isAdmitted }) => isAdmitted).length;
+  await gateways[0].waitForStates(admittedCount, ["delivered", "canceled"], { since }, 20_000);
+  expect(receiver.requests.length).toBeGreaterThan(promised.size / 4);
+  const broken = receiver.requests.filter((request) => {
+    const one = promised.get(/wamid[.]lane-[0-9-]+/.exec(request.body.toString())?.[0] ?? "");
+    if (!one?.isAdmitted || Number(request.path.split("/").at(-1)) < one.urlStep) return true;
+    // An attempt that started after a later change has that change's secret: never an earlier one.
+    const {
+      "webhook-id": id,
+      "webhook-timestamp": timestamp,
+      "webhook-signature": signature,
+    } = request.headers;
+    return !one.secrets.slice(one.secretIndex).some((secret) => {
+      const key = Buffer.from(secret.slice("whsec_".length), "base64");
+      const signed = createHmac("sha256", key)
+        .update(`${id}.${timestamp}.`)
+        .update(request.body)
+        .digest("base64");
+      return signature === `v1,${signed}`;
+    });
+  });
+  expect(broken.map(({ path }) => path)).toEqual([]);
   await receiver.close();
-}, 40_000);
+}, 90_000);
 
 test("a delivery made after a webhook was turned on again is never canceled by a process that has not heard of it", async () => {
   const receiver = await startReceiver();

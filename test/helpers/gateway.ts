@@ -124,6 +124,8 @@ export async function startTestGateway(options: TestGatewayOptions = {}): Promis
 }
 
 export interface SpawnedGateway extends GatewayClient {
+  /** Of the process as it runs now. */
+  pid(): number;
   /** Lines of its output so far, over all its lives. */
   lines: string[];
   /** Sends a signal; settles when the process has ended, with its exit code (null if the signal ended it). */
@@ -181,6 +183,7 @@ export async function spawnGateway(env: Record<string, string>): Promise<Spawned
   await start();
   return {
     ...createClient(() => url),
+    pid: () => child.pid!,
     lines,
     async kill(signal) {
       child.kill(signal);

@@ -3,6 +3,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { createGraphMedia, type GraphMedia } from "./graph-media.ts";
+import { createGraphMessages, type GraphMessages } from "./graph-messages.ts";
 
 export interface GraphRequest {
   method: string;
@@ -24,6 +26,10 @@ export type GraphAnswer =
 export interface TestGraph {
   url: string;
   requests: GraphRequest[];
+  /** Files, looked up by their ids. */
+  media: GraphMedia;
+  /** Messages that were sent. */
+  messages: GraphMessages;
   /** Makes a number known under an access token. */
   addNumber(phoneNumberId: string, accessToken: string, displayPhoneNumber?: string): void;
   /** Answers every request like this from now on; null = by its own rules again. */
@@ -35,13 +41,20 @@ export interface TestGraph {
 export async function openTestGraph(tls: { key: string; cert: string } | null = null): Promise<TestGraph> {
   const numbers = new Map<string, { accessToken: string; displayPhoneNumber: string }>();
   const requests: GraphRequest[] = [];
+  const messages = createGraphMessages();
+  const isTokenKnown = (token: string | null) =>
+    [...numbers.values()].some(({ accessToken }) => accessToken === token);
+  const files = createGraphMedia(isTokenKnown);
+  let url = "";
   let script: ((request: GraphRequest) => GraphAnswer) | null = null;
 
   function judge(request: GraphRequest): GraphAnswer {
     const id = request.path.slice(1);
     const number = numbers.get(id);
-    const isTokenKnown = [...numbers.values()].some((one) => one.accessToken === request.accessToken);
-    if (!isTokenKnown) return graphError(401, 190, `Invalid OAuth access token ${request.accessToken}`);
+    const found = files.lookUp(request, url);
+    if (found !== undefined) return found;
+    if (!isTokenKnown(request.accessToken))
+      return graphError(401, 190, `Invalid OAuth access token ${request.accessToken}`);
     if (number?.accessToken !== request.accessToken) {
       return graphError(400, 100, `Unsupported get request. Object with ID '${id}' does not exist`);
     }
@@ -59,6 +72,8 @@ export async function openTestGraph(tls: { key: string; cert: string } | null = 
       accessToken: /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1] ?? null,
     };
     requests.push(received);
+    if (messages.serve(received, request, response)) return;
+    if (script === null && files.serve(received, request, response)) return;
     const answer = (script ?? judge)(received);
     if (answer === "hang") return;
     if (answer === "reset") {
@@ -73,9 +88,12 @@ export async function openTestGraph(tls: { key: string; cert: string } | null = 
   const server = tls === null ? createServer(receive) : createTlsServer(tls, receive);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
+  url = `${tls === null ? "http" : "https"}://127.0.0.1:${port}`;
   return {
-    url: `${tls === null ? "http" : "https"}://127.0.0.1:${port}`,
+    url,
     requests,
+    messages,
+    media: files.media,
     addNumber(phoneNumberId, accessToken, displayPhoneNumber = "+1 555-777-0100") {
       numbers.set(phoneNumberId, { accessToken, displayPhoneNumber });
     },

@@ -88,6 +88,12 @@ export async function listenWithRoutes(
         response.end("rpc");
       },
       createWebhook: async () => ({ status: 200, headers: new Map(), body: {} }),
+      sendMessage: async () => ({ status: 200, headers: new Map(), body: {} }),
+      findLinkedMedia: async () => null,
+      mediaSource: {
+        look: () => Promise.reject(new Error("there are no files here")),
+        open: () => Promise.reject(new Error("there are no files here")),
+      },
       clock: systemClock,
       log: createLogger(logLevel, { write: (line) => void logLines.push(JSON.parse(line)) }),
       ...parts,
@@ -101,6 +107,7 @@ export async function listenWithRoutes(
       heldBytesMax: 64 * 1024 * 1024,
       ...settings,
     },
+    { idleTimeoutMs: 5_000, streamTimeoutMs: 10_000, streamsMax: 10, streamsPerClientMax: 10 },
   );
   return { ...(await listenWith(handler)), published, kept, logLines };
 }

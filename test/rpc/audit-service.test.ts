@@ -135,6 +135,34 @@ describe("a change of a key or a tenant", () => {
   });
 });
 
+test("what goes with a client or a tenant is noted, each thing by itself", async () => {
+  await gateway.call("TenantService/CreateTenant", { name: "whole" });
+  const headers = asTenant("whole");
+  for (const client_ref of ["one", "two"]) {
+    await gateway.call("ClientService/CreateClient", { client_ref }, headers);
+  }
+  const scopes = ["events:read"];
+  const keyOf = async (fields: object) =>
+    (await gateway.call("ApiKeyService/CreateApiKey", { name: "n", scopes, ...fields }, headers)).body
+      .api_key;
+  const narrowed = await keyOf({ client_ref: "one" });
+  const revoked = await keyOf({ client_ref: "one" });
+  const wide = await keyOf({});
+  await gateway.call("ApiKeyService/RevokeApiKey", { id: revoked.id }, headers);
+  await gateway.database.pool.query("TRUNCATE audit_entry");
+
+  await gateway.call("ClientService/DeleteClient", { client_ref: "one" }, headers);
+  await gateway.call("TenantService/DeleteTenant", { name: "whole", force: true });
+  const found = (await entries("default", { all_tenants: true })).reverse();
+  expect(found.map(({ tenant, action, subject_id }) => [tenant, action, subject_id])).toEqual([
+    ["whole", "api_key.revoked", String(narrowed.id)],
+    ["whole", "client.deleted", "one"],
+    ["whole", "client.deleted", "two"],
+    ["whole", "api_key.revoked", String(wide.id)],
+    ["whole", "tenant.deleted", "whole"],
+  ]);
+});
+
 describe("what is refused", () => {
   test("is not noted", async () => {
     const { id, webhooks } = await create();

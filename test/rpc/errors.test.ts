@@ -25,6 +25,7 @@ const codes: Record<GatewayErrorKind, Code> = {
   forbidden: Code.PermissionDenied,
   over_limit: Code.ResourceExhausted,
   unavailable: Code.Unavailable,
+  unclear: Code.Unknown,
 };
 
 describe("an error", () => {

@@ -1,6 +1,6 @@
 /** The services on real ports, over a real database, with the real publisher; only the sending of deliveries is left out. */
 
-import { hash, randomFillSync } from "node:crypto";
+import { hash, randomBytes, randomFillSync } from "node:crypto";
 import { createServer as createHttpServer } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -11,11 +11,13 @@ import { builtinTransformers } from "../../plugins/builtin.ts";
 import type { Transformer } from "../../plugins/transformer.ts";
 import { createPublisher } from "../../server/delivery/publish.ts";
 import { createIdSource } from "../../server/domain/ids.ts";
+import { createMediaLinks } from "../../server/domain/media-link.ts";
+import { createMessages } from "../../server/replies/messages.ts";
 import { scopes } from "../../server/rpc/auth.ts";
 import { createKeyUsage } from "../../server/rpc/key-usage.ts";
 import { createRpcHandler } from "../../server/rpc/router.ts";
-import { changeConfiguration } from "../../server/store/configuration.ts";
-import { retryDelivery } from "../../server/store/deliveries.ts";
+import { changeConfiguration, sealedFor } from "../../server/store/configuration.ts";
+import { retryDelivery } from "../../server/store/delivery-changes.ts";
 import { openDirectory } from "../../server/store/directory.ts";
 import { openDatabase } from "../../server/store/orm.ts";
 import { createPartitions } from "../../server/store/partitions.ts";
@@ -23,6 +25,9 @@ import { createRateLimiter } from "../../server/store/rate-limiter.ts";
 import { createSealer } from "../../server/store/sealer.ts";
 import { splitBody } from "../../server/whatsapp/envelope.ts";
 import { createGraph } from "../../server/whatsapp/graph.ts";
+import { createGraphMessages } from "../../server/whatsapp/graph-messages.ts";
+import { makeOutgoingEvent, readStatus, restoreCallback } from "../../server/whatsapp/outgoing-event.ts";
+import { judgeSendError } from "../../server/whatsapp/send-errors.ts";
 import { openTestDatabase } from "../helpers/database.ts";
 
 export const operatorKey = "phk_operator";
@@ -102,6 +107,7 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
       },
       handlesOf: (name) => transformers.get(name)?.handles,
       ids,
+      makeMediaLink: createMediaLinks(() => "https://gateway.example", randomBytes),
       clock: systemClock,
       log,
     },
@@ -113,14 +119,43 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
     },
   );
   const keyUsage = createKeyUsage({ database, clock: systemClock, log });
-  const graph = createGraph({
+  const graphSettings = {
     url: options.graphUrl ?? "http://127.0.0.1:9",
     version: "v23.0",
     timeoutMs: options.graphTimeoutMs ?? 5_000,
     responseBytesMax: 64 * 1024,
     caPem: null,
     egressProxy: null,
-  });
+  };
+  const graph = createGraph(graphSettings);
+  const graphMessages = createGraphMessages(graphSettings);
+  const messages = createMessages(
+    {
+      database,
+      publish: publisher.publish,
+      graph: graphMessages,
+      judgeError: judgeSendError,
+      makeEvent: makeOutgoingEvent,
+      readStatus,
+      restoreCallback,
+      openToken: (sealed) => sealer.open(Buffer.from(sealed), sealedFor.accessToken),
+      ids,
+      random: () => 0.5,
+      clock: systemClock,
+      log,
+    },
+    {
+      perNumberSecond: 80,
+      pairIntervalMs: 6_000,
+      pairBurst: 45,
+      pollMs: 500,
+      leaseMs: 20_000,
+      inFlightMax: 10,
+      callTimeoutMs: 10_000,
+      requestTimeoutMs: graphSettings.timeoutMs,
+      closeGraceMs: 1_000,
+    },
+  );
   const wakeUps = { count: 0 };
   const announce = { run: () => directory.announce() };
   const shutdown = new AbortController();
@@ -138,6 +173,7 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
     graph,
     probe: { run: () => Promise.reject(new Error("there are no threads here")) },
     publisher,
+    messages,
     splitBody,
     configurationChanged: () => announce.run(),
     wakeDispatcher: () => {
@@ -236,6 +272,8 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
       http2.close();
       http.closeAllConnections();
       await new Promise((resolve) => http.close(resolve));
+      await messages.close();
+      await graphMessages.close();
       await publisher.close();
       await graph.close();
       await keyUsage.close();

@@ -13,6 +13,8 @@ interface Ids {
   webhookId: number;
   deliveryId: string;
   keyId: number;
+  userId: string;
+  messageId: string;
   clientRef: string;
 }
 
@@ -32,6 +34,17 @@ const byId: Record<string, (ids: Ids) => JsonValue> = {
     access_token: "a-new-access-token",
   }),
   "ClientService/DeleteClient": ({ clientRef }) => ({ client_ref: clientRef, force: true }),
+  "MessageService/SendMessage": ({ clientRef }) => ({
+    client_ref: clientRef,
+    to: "+15550009999",
+    text: { body: "mine now" },
+  }),
+  "MessageService/MarkRead": ({ clientRef }) => ({ client_ref: clientRef, message_id: "wamid.of-acme" }),
+  "MessageService/CancelScheduledMessage": ({ messageId }) => ({ id: messageId }),
+  "ContactService/GetContact": ({ userId }) => ({ user_id: userId }),
+  "ContactService/UpdateContact": ({ userId }) => ({ user_id: userId, note: "mine now" }),
+  "ContactService/DeleteContact": ({ userId }) => ({ user_id: userId }),
+  "ContactService/GetConversation": ({ userId }) => ({ user_id: userId }),
   "ApiKeyService/RevokeApiKey": ({ keyId }) => ({ id: keyId }),
 };
 /** Lists, by tenant. */
@@ -39,6 +52,8 @@ const lists = [
   "WebhookService/ListWebhooks",
   "DeliveryService/ListDeliveries",
   "ClientService/ListClients",
+  "ContactService/ListContacts",
+  "MessageService/ListScheduledMessages",
   "ApiKeyService/ListApiKeys",
   "AuditService/ListAuditEntries",
 ];
@@ -60,6 +75,8 @@ const nothing: Ids = {
   webhookId: 2_000_000,
   deliveryId: "0199c0de-0000-7000-8000-0000000000ff",
   keyId: 2_000_000,
+  userId: "0199c0de-0000-7000-8000-0000000000fe",
+  messageId: "0199c0de-0000-7000-8000-0000000000fd",
   clientRef: "never-there",
 };
 
@@ -89,7 +106,22 @@ beforeAll(async () => {
   });
   await addAttempt(gateway, { deliveryId, number: 1, outcome: "succeeded", status: 200 });
   const { id: keyId } = await gateway.createKey({}, "acme");
-  owned = { webhookId: body.id, deliveryId, keyId, clientRef: "acme-client" };
+  const userId = "0199c0de-0000-7000-8000-00000000000c";
+  await gateway.database.pool.query(
+    `INSERT INTO contact (id, client_id, phone, note, created_at, updated_at)
+     SELECT $1, id, '15550009999', 'of":"acme', now(), now() FROM client WHERE client_ref = 'acme-client'`,
+    [userId],
+  );
+  const messageId = "0199c0de-0000-7000-8000-00000000000d";
+  await gateway.database.pool.query(
+    `INSERT INTO outgoing_message (id, tenant_id, client_id, number_id, phone, type, content, webhook_id, delivery_id,
+       position, state, due_at, ready_at, created_at)
+     SELECT $1, c.tenant_id, c.id, n.id, '15550009999', 'text', '{"text":{"body":"of acme"}}', $2, $3, 0, 'scheduled',
+       '2100-01-01', '2100-01-01', now()
+     FROM client c JOIN phone_number n ON n.client_id = c.id WHERE c.client_ref = 'acme-client'`,
+    [messageId, body.id, deliveryId],
+  );
+  owned = { webhookId: body.id, deliveryId, keyId, userId, messageId, clientRef: "acme-client" };
   rival = await gateway.createKey({}, "rival");
   narrowed = await gateway.createKey({ client_ref: "acme-other" }, "acme");
   before = await snapshot();
@@ -105,6 +137,8 @@ async function snapshot(): Promise<string> {
        (SELECT string_agg(s::text, '' ORDER BY id) FROM webhook_secret s) AS s,
        (SELECT string_agg(d::text, '' ORDER BY id) FROM delivery d) AS d,
        (SELECT string_agg(c::text, '' ORDER BY id) FROM client c) AS c,
+       (SELECT string_agg(o::text, '' ORDER BY id) FROM contact o) AS o,
+       (SELECT string_agg(m::text, '' ORDER BY id) FROM outgoing_message m) AS m,
        (SELECT string_agg(id::text || revoked_at::text, '' ORDER BY id) FROM api_key) AS k,
        (SELECT count(*)::int FROM audit_entry) AS entries`,
   );

@@ -1,6 +1,8 @@
 import { randomFillSync } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createIdSource } from "../../server/domain/ids.ts";
+import { changeConfiguration } from "../../server/store/configuration.ts";
+import { waitFor } from "../helpers/wait.ts";
 import { asTenant, aWebhook, fieldsAtFault, openRpcGateway, type RpcGateway } from "./gateway.ts";
 
 let gateway: RpcGateway;
@@ -126,6 +128,44 @@ describe("DeleteTenant", () => {
     await gateway.call("WebhookService/DeleteWebhook", { id: webhook.id }, asTenant("leased"));
     await addPending(webhook.id, tenantId, 1);
     expect((await remove("leased")).body.message).toContain("0 webhooks and 1 pending deliveries");
+  });
+
+  test("leaves nothing behind that a call made meanwhile", async () => {
+    await create("ended");
+    const headers = asTenant("ended");
+    const held = Promise.withResolvers<void>();
+    const holding = Promise.withResolvers<void>();
+    const holder = changeConfiguration(gateway.database, () => {
+      held.resolve();
+      return holding.promise;
+    });
+    await held.promise;
+    const waiting = async (count: number) => {
+      const ask = async () =>
+        (
+          await gateway.database.pool.query(
+            `SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+          )
+        ).rowCount;
+      await waitFor(`${count} calls that wait for the lock`, ask, (found) => found === count, 5_000);
+    };
+    const removal = remove("ended", true);
+    await waiting(1);
+    // All were let in while the tenant was there.
+    const late = [
+      gateway.call("ApiKeyService/CreateApiKey", { name: "late", scopes: ["webhooks:read"] }, headers),
+      gateway.call("WebhookService/CreateWebhook", aWebhook(), headers),
+      gateway.call("ClientService/CreateClient", { client_ref: "late" }, headers),
+    ];
+    await waiting(4);
+    holding.resolve();
+    await holder;
+    expect((await removal).status).toBe(200);
+    for (const answer of await Promise.all(late)) {
+      expect(answer.status).toBe(404);
+      expect(answer.body.message).toBe("the tenant does not exist any more");
+    }
   });
 
   test("gives the name to a new tenant, which sees nothing of the old one", async () => {

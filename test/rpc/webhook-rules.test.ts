@@ -1,6 +1,10 @@
+import { fromJson } from "@bufbuild/protobuf";
+import { Code, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CreateWebhookRequestSchema, WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
 import { defineTransformer } from "../../plugins/transformer.ts";
-import { aWebhook, fieldsAtFault, openRpcGateway, type RpcGateway } from "./gateway.ts";
+import { aWebhook, fieldsAtFault, openRpcGateway, operatorKey, type RpcGateway } from "./gateway.ts";
 
 const accountsOnly = defineTransformer({
   name: "accounts-only",
@@ -20,6 +24,22 @@ afterAll(async () => {
   await production.close();
   await development.close();
 });
+
+function grpc() {
+  const withKey: Interceptor = (next) => (request) => {
+    request.header.set("Authorization", `Bearer ${operatorKey}`);
+    return next(request);
+  };
+  return createGrpcTransport({ baseUrl: production.http2Url, interceptors: [withKey] });
+}
+
+function asMessage(given: Record<string, unknown>) {
+  try {
+    return fromJson(CreateWebhookRequestSchema, JSON.parse(JSON.stringify(aWebhook(given))));
+  } catch {
+    return null;
+  }
+}
 
 const url = (tail: string) => `https://example.com/${tail}`;
 const secret24 = "abcdefghijklmnopqrstuvwx";
@@ -200,7 +220,7 @@ const refusals: Refusal[] = [
     rule: "options can be stored",
     given: { transformer: "raw", transformer_options: { deep: [{ text: "a\u0000b" }] } },
     field: "transformer_options",
-    text: "transformer_options: must not hold U+0000",
+    text: "transformer_options: must not hold U+0000 or half a surrogate pair",
   },
   {
     rule: "options are not endless",
@@ -279,6 +299,17 @@ describe("CreateWebhook refuses with the field and the rule", () => {
     expect(answer.body).toMatchObject({ code: "invalid_argument", message: text });
     expect(answer.status).toBe(400);
     expect(fieldsAtFault(answer)).toEqual([field]);
+  });
+
+  // The rows that JSON alone can spell (a wrong type, an unknown field) have no message to send.
+  const spelled = refusals.filter(({ given }) => asMessage(given) !== null);
+  test.each(spelled)("over gRPC too: $rule", async ({ given, text }) => {
+    const refused = createClient(WebhookService, grpc()).createWebhook(asMessage(given)!);
+    await expect(refused).rejects.toMatchObject({ code: Code.InvalidArgument, rawMessage: text });
+  });
+
+  test("nearly all rows can be sent over gRPC", () => {
+    expect(spelled.length).toBeGreaterThan(refusals.length * 0.9);
   });
 
   test("nothing that was refused is there", async () => {

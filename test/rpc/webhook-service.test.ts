@@ -147,6 +147,25 @@ describe("a secret and the headers", () => {
   });
 });
 
+test("options that no JSON column takes are refused, and what only looks like them is kept", async () => {
+  const make = (text: string) =>
+    gateway.call(
+      "WebhookService/CreateWebhook",
+      aWebhook({
+        webhooks: "https://example.com/odd",
+        transformer: "raw",
+        transformer_options: { [text]: text },
+      }),
+    );
+  for (const text of ["\ud83d", "\udc4d", "\\\ud83d", "\u0000", "\\\u0000"]) {
+    const refused = await make(text);
+    expect(refused.status, JSON.stringify(text)).toBe(400);
+    expect(fieldsAtFault(refused)).toEqual(["transformer_options"]);
+  }
+  const text = "\\u0000 \\ud83d 👍";
+  expect((await make(text)).body.transformer_options).toEqual({ [text]: text });
+});
+
 describe("UpdateWebhook", () => {
   test("changes what is present and leaves the rest", async () => {
     const created = await create({ description: "before", event_types: ["message.received"] });
@@ -174,13 +193,26 @@ describe("UpdateWebhook", () => {
     expect(kept.body.webhook.event_types).toEqual(["message.received"]);
     expect(gateway.directory.current.webhooks.get(id)?.headers).toEqual({ "x-key": "value" });
 
-    const mask = "eventTypes,clientRef,transformerOptions,headers,description";
-    const { body } = await update(id, { update_mask: mask });
-    expect(body.webhook.event_types).toEqual([]);
+    const first = await update(id, { update_mask: "event_types,transformer_options" });
+    expect(first.body.webhook).toMatchObject({
+      event_types: [],
+      client_ref: "partner-9",
+      description: "text",
+    });
+    const { body } = await update(id, { updateMask: "clientRef,transformerOptions,headers,description" });
     expect(body.webhook).not.toHaveProperty("client_ref");
     expect(body.webhook).not.toHaveProperty("transformer_options");
     expect(body.webhook).not.toHaveProperty("description");
     expect(gateway.directory.current.webhooks.get(id)).toMatchObject({ headers: {}, clientId: null });
+  });
+
+  test("refuses a mask that names a part of a field, which would look cleared and be kept", async () => {
+    const { id } = await create({ headers: { authorization: "Bearer kept" } });
+    const refused = await update(id, { update_mask: "headers.authorization" });
+    expect(refused.body.message).toBe(
+      "update_mask: names headers.authorization, a part of a field: name the whole field",
+    );
+    expect(fieldsAtFault(refused)).toEqual(["update_mask"]);
   });
 
   test("takes a mask that names fields which are present, and refuses one that would clear a switch", async () => {

@@ -177,11 +177,14 @@ test("sequence numbers have no gap and no double, however many transactions numb
 });
 
 test("a batch resolves as its events would one after the other", async () => {
-  const fields = fc.record({
+  const name = {
     phone: fc.option(fc.constantFrom("1", "2", "3")),
     bsuid: fc.option(fc.constantFrom("A", "B", "C")),
-    profileName: fc.option(fc.constantFrom("Ada", "Bob")),
-  });
+  };
+  const fields = fc.record(
+    { ...name, profileName: fc.option(fc.constantFrom("Ada", "Bob")), becomes: fc.record(name) },
+    { requiredKeys: ["phone", "bsuid", "profileName"] },
+  );
   const batch = fc.array(
     fields.filter(({ phone, bsuid }) => phone !== null || bsuid !== null),
     { minLength: 1, maxLength: 8 },

@@ -1,19 +1,16 @@
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
+import { cancelUnfinished, retryDelivery } from "../../server/store/delivery-changes.ts";
+import { type ClaimedDelivery, claimDue, listDueWebhooks } from "../../server/store/delivery-claims.ts";
 import {
-  type ClaimedDelivery,
-  cancelUnfinished,
-  claimDue,
-  listDueWebhooks,
   listExpiredLeases,
   listLeases,
   loseAttempts,
   releaseLeases,
   renewLeases,
-  retryDelivery,
-  settleAttempts,
-} from "../../server/store/deliveries.ts";
+} from "../../server/store/delivery-leases.ts";
+import { settleAttempts } from "../../server/store/delivery-settlements.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { openStore, type Store, storeNow } from "./open-store.ts";
 import { aSettledAttempt, type Outcome } from "./reports.ts";

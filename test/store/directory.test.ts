@@ -169,3 +169,30 @@ test("a change returns when every process has seen it, and does not wait for one
     await Promise.all([first!.close(), second!.close()]);
   }
 });
+
+test("a change does not wait longer because publishing showed it to the other process first", async () => {
+  const webhookId = await store.addWebhook();
+  const [first, second] = await Promise.all(
+    [1, 2].map(() => openDirectory(store.database, store.url, sealer, log)),
+  );
+  let isPublishing = true;
+  const publishing = (async () => {
+    while (isPublishing) await second!.refresh();
+  })();
+  try {
+    const waits: number[] = [];
+    for (let round = 1; round <= 15; round++) {
+      await change(webhookId, `max_in_flight = ${round}`);
+      const startedAtMs = performance.now();
+      await first!.announce();
+      waits.push(performance.now() - startedAtMs);
+      expect(second!.current.webhooks.get(webhookId)?.maxInFlight).toBe(round);
+    }
+    // The other process compares versions by itself every 500 ms: a change must not have to wait for that.
+    expect(waits.sort((one, other) => one - other)[7]).toBeLessThan(200);
+  } finally {
+    isPublishing = false;
+    await publishing;
+    await Promise.all([first!.close(), second!.close()]);
+  }
+}, 20_000);

@@ -1,19 +1,16 @@
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
+import { cancelUnfinished, retryDelivery } from "../../server/store/delivery-changes.ts";
+import { type ClaimedDelivery, claimDue, listDueWebhooks } from "../../server/store/delivery-claims.ts";
 import {
-  type ClaimedDelivery,
-  cancelUnfinished,
-  claimDue,
-  listDueWebhooks,
   listExpiredLeases,
   listLeases,
   loseAttempts,
   releaseLeases,
   renewLeases,
-  retryDelivery,
-  settleAttempts,
-} from "../../server/store/deliveries.ts";
+} from "../../server/store/delivery-leases.ts";
+import { type SettledAttempt, settleAttempts } from "../../server/store/delivery-settlements.ts";
 import { readEvents } from "../../server/store/events.ts";
 import { type Database, openDatabase } from "../../server/store/orm.ts";
 import { queryRows } from "../helpers/query-rows.ts";
@@ -97,6 +94,11 @@ async function scansOf(act: (database: Database) => Promise<unknown>) {
   return sum;
 }
 
+function withReply(settled: SettledAttempt, replyIds: string[]): SettledAttempt {
+  const replies = { kind: "parsed" as const, texts: [{ text: "a", delayMs: 0 }], answeredAtMs: 0 };
+  return { ...settled, replyIds, report: { ...settled.report, replies } as SettledAttempt["report"] };
+}
+
 const asked = () => webhookIds.map((webhookId) => ({ webhookId, room: 5 }));
 const isPruned = true;
 
@@ -134,7 +136,19 @@ test.for<[string, (database: Database) => Promise<unknown>, number, boolean]>([
     500,
     isPruned,
   ],
-  ["releaseLeases", ({ pool }) => releaseLeases(pool, claimed.slice(60, 80), storeNow), 300, isPruned],
+  [
+    "settleAttempts with replies",
+    async ({ pool }) => {
+      const replyIds = [store.newId(storeNow)];
+      const settled = claimed
+        .slice(60, 70)
+        .map((one) => withReply(aSettledAttempt(one, "succeeded"), replyIds));
+      expect((await settleAttempts(pool, settled, storeNow)).size).toBe(10);
+    },
+    500,
+    isPruned,
+  ],
+  ["releaseLeases", ({ pool }) => releaseLeases(pool, claimed.slice(70, 80), storeNow), 300, isPruned],
   [
     "listLeases",
     async ({ pool }) => expect(await listLeases(pool, claimed.slice(80))).toHaveLength(20),

@@ -57,6 +57,7 @@ export function aJob(changes: Partial<DeliveryJob> = {}): DeliveryJob {
     payload: { kind: "transform", task: aTask() },
     timeoutMs: 2_000,
     responseBytesMax: 65_536,
+    replyDelayMaxMs: null,
     ...changes,
   };
 }

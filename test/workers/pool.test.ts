@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { AttemptReport } from "../../server/domain/attempt-report.ts";
+import { createLogger } from "../../server/log.ts";
 import {
   createWorkerPool,
   type JobKey,
@@ -197,6 +198,16 @@ describe("the threads", () => {
     },
     15_000,
   );
+
+  test("why threads cannot start is in the log", async () => {
+    const lines: string[] = [];
+    startPool({
+      log: createLogger("error", { write: (line) => lines.push(line) }),
+      threadFile: new URL("./fixtures/broken-thread.ts", import.meta.url),
+    });
+    await expect(pool.ready()).rejects.toThrow();
+    expect(lines.join("")).toContain("this thread does not start");
+  });
 
   test("threads that cannot start are noticed, and jobs handed to them are lost", async () => {
     const broken: Error[] = [];

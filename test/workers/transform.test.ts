@@ -105,6 +105,13 @@ describe("a transformer_error", () => {
       },
       /^Error: x{293}$/,
     ],
+    [
+      "a message that holds what cannot be stored",
+      () => {
+        throw new Error("a\0b\u001b[31m");
+      },
+      /^Error: a b \[31m$/,
+    ],
     ["a rejected promise", () => Promise.reject(new Error("later")), /^Error: later$/],
     ["a promise over budget", () => new Promise(() => {}), /took longer than 50 ms/],
     ["a function", () => () => 1, /returned a function/],

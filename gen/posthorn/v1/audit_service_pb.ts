@@ -51,14 +51,15 @@ export type AuditEntry = Message<"posthorn.v1.AuditEntry"> & {
   action: string;
 
   /**
-   * Which thing it was done to: id of the webhook or key, `client_ref`, or name of the tenant.
+   * Which thing it was done to: id of the webhook or key, `client_ref`, UUID of the contact, or name of the tenant.
    *
    * @generated from field: string subject_id = 5;
    */
   subjectId: string;
 
   /**
-   * New values by field; a secret is told as `set` or `removed`, never by its value.
+   * New values by field; a secret, and what is noted of a contact, is told as `set` or `removed`, never by
+   * its value.
    *
    * @generated from field: google.protobuf.Struct changes = 6;
    */
@@ -100,14 +101,15 @@ export type AuditEntryJson = {
   action?: string;
 
   /**
-   * Which thing it was done to: id of the webhook or key, `client_ref`, or name of the tenant.
+   * Which thing it was done to: id of the webhook or key, `client_ref`, UUID of the contact, or name of the tenant.
    *
    * @generated from field: string subject_id = 5;
    */
   subjectId?: string;
 
   /**
-   * New values by field; a secret is told as `set` or `removed`, never by its value.
+   * New values by field; a secret, and what is noted of a contact, is told as `set` or `removed`, never by
+   * its value.
    *
    * @generated from field: google.protobuf.Struct changes = 6;
    */
@@ -244,7 +246,7 @@ export const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse
  */
 export const AuditService: GenService<{
   /**
-   * Lists the changes of webhooks, clients, keys and tenants, newest first: those of the tenant that the header
+   * Lists the changes of webhooks, clients, contacts, keys and tenants, newest first: those of the tenant that the header
    * `Posthorn-Tenant` names, or of all.
    *
    * @generated from rpc posthorn.v1.AuditService.ListAuditEntries

@@ -1070,8 +1070,8 @@ export type UpdateWebhookRequest = Message<"posthorn.v1.UpdateWebhookRequest"> &
 
   /**
    * Fields to clear: a list, object or text that is named here and left out of the request becomes empty (`event_types`,
-   * `client_ref`, `transformer_options`, `headers`, `description`). In JSON one string with camelCase names, such as
-   * `"eventTypes,clientRef"`, as for every FieldMask. Other fields may be named, but must then be present.
+   * `client_ref`, `transformer_options`, `headers`, `description`). In JSON one string, such as
+   * `"event_types,client_ref"`, in either spelling. Other fields may be named, but must then be present.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -1198,8 +1198,8 @@ export type UpdateWebhookRequestJson = {
 
   /**
    * Fields to clear: a list, object or text that is named here and left out of the request becomes empty (`event_types`,
-   * `client_ref`, `transformer_options`, `headers`, `description`). In JSON one string with camelCase names, such as
-   * `"eventTypes,clientRef"`, as for every FieldMask. Other fields may be named, but must then be present.
+   * `client_ref`, `transformer_options`, `headers`, `description`). In JSON one string, such as
+   * `"event_types,client_ref"`, in either spelling. Other fields may be named, but must then be present.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
