@@ -7,12 +7,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { styleText } from "node:util";
 import type { Delivery } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { version } from "../../server/version.ts";
+import { openTestGraph } from "../helpers/graph.ts";
 import { toBytes } from "../helpers/whatsapp-bodies.ts";
+import { checkReplies } from "./check-replies.ts";
 import { type Account, checkAll, waitsBetween } from "./checks.ts";
 import { createExpectations, type EndpointName, type ExpectedDelivery } from "./expected.ts";
 import { type Gateway, retrySeconds, withGateway } from "./gateway.ts";
 import * as print from "./print.ts";
 import { type Arrival, type Endpoint, type EndpointAnswer, openEndpoint } from "./receiver.ts";
+import { playReplies, type RepliesAccount } from "./replies.ts";
 import { makeScenes, type Scene } from "./scenes.ts";
 
 const arriveBoundMs = 5_000;
@@ -25,6 +28,7 @@ const arrivals: Arrival[] = [];
 let arrived = Promise.withResolvers<void>();
 let postedAtMs = 0;
 const endpoints: Endpoint[] = [];
+const graph = await openTestGraph();
 
 const beganAtMs = performance.now();
 try {
@@ -32,7 +36,7 @@ try {
     endpoints.push(await openEndpoint(name, name === "intelli" ? failTwiceAtFirst : () => ({}), noteArrival));
   }
   print.printHeading("Posthorn, from a WhatsApp body to a signed delivery");
-  await withGateway((gateway) => {
+  await withGateway(graph.url, (gateway) => {
     const interrupted = new Promise<never>((_, reject) => {
       stopped.signal.addEventListener("abort", () => reject(stopped.signal.reason));
     });
@@ -45,13 +49,15 @@ try {
   process.exitCode = 1;
 } finally {
   for (const endpoint of endpoints) await endpoint.close();
+  await graph.close();
 }
 
 async function play(gateway: Gateway): Promise<void> {
   print.printFact("gateway", `${gateway.url}, a process of its own, up in ${Math.round(gateway.startMs)} ms`);
   print.printFact("database", "embedded PostgreSQL, new, removed at the end");
   print.printFact("retries", `after ${retrySeconds.join(", ")} s (shortened; the default is 10, 60, 300 s)`);
-  for (const endpoint of endpoints) await register(gateway, endpoint);
+  const webhookIds: number[] = [];
+  for (const endpoint of endpoints) webhookIds.push(await register(gateway, endpoint));
 
   print.printHeading("What comes in (▶) and what goes out (└▶); the time is since the body was posted");
   const expected: ExpectedDelivery[] = [];
@@ -69,6 +75,10 @@ async function play(gateway: Gateway): Promise<void> {
   print.printHeading("Until the last retry");
   const log = await waitUntilSettled(gateway);
   const troubled = await readTroubled(gateway);
+
+  print.printHeading("An answer with three timed replies, with the other webhooks turned off");
+  for (const id of webhookIds) await gateway.webhooks.updateWebhook({ id, status: false });
+  const replies = await playReplies(gateway, graph);
   const account: Account = {
     wrongAnswers,
     expected,
@@ -77,11 +87,11 @@ async function play(gateway: Gateway): Promise<void> {
     log,
     troubled,
     retrySeconds,
-    secrets: endpoints.flatMap(({ secret }) => secret ?? []),
+    secrets: [...endpoints.flatMap(({ secret }) => secret ?? []), ...replies.secrets],
     gatewayOutput: gateway.output(),
     version,
   };
-  report(account, scenes.length);
+  report(account, replies, scenes.length);
 }
 
 /** The first delivery meets an endpoint in trouble: away, then starting, then well. */
@@ -97,7 +107,7 @@ function noteArrival(arrival: Arrival): void {
   arrived = Promise.withResolvers();
 }
 
-async function register(gateway: Gateway, endpoint: Endpoint): Promise<void> {
+async function register(gateway: Gateway, endpoint: Endpoint): Promise<number> {
   const wishes: Record<EndpointName, { outgoing: boolean; eventTypes: string[] }> = {
     intelli: { outgoing: true, eventTypes: [] },
     insights: { outgoing: true, eventTypes: [] },
@@ -116,6 +126,7 @@ async function register(gateway: Gateway, endpoint: Endpoint): Promise<void> {
   endpoint.secret = created.signatureSecret ?? null;
   const signing = created.activeSignature ? "signed" : `unsigned, only ${created.eventTypes}`;
   print.printFact(`webhook ${created.id}`, `${endpoint.name.padEnd(9)} ${endpoint.url}  ${signing}`);
+  return created.id;
 }
 
 /** Posts a body and waits until each of its deliveries was tried once. */
@@ -199,7 +210,7 @@ async function readTroubled(gateway: Gateway): Promise<Account["troubled"]> {
   return { id, attempts, body };
 }
 
-function report(account: Account, sceneCount: number): void {
+function report(account: Account, replies: RepliesAccount, sceneCount: number): void {
   const { troubled, log } = account;
   print.printHeading(`The log of delivery ${troubled.id}`);
   const waits = waitsBetween(troubled.attempts);
@@ -226,7 +237,7 @@ function report(account: Account, sceneCount: number): void {
   );
 
   print.printHeading("Checks");
-  const checks = checkAll(account);
+  const checks = [...checkAll(account), ...checkReplies(replies)];
   print.printChecks(checks);
   const wrongCount = checks.filter(({ faults }) => faults.length > 0).length;
   const tookSeconds = ((performance.now() - beganAtMs) / 1000).toFixed(1);

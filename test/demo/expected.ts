@@ -34,7 +34,7 @@ export interface Item {
 
 export interface ExpectedDelivery {
   endpoint: EndpointName;
-  /** The exact body, `user_id` masked; null for a delivery that sends nothing (state `skipped`). */
+  /** The exact body, `user_id` and the link to media masked; null for a delivery that sends nothing (state `skipped`). */
   body: string | null;
   /** Whose `user_id` an `insights` body has: one contact for each business and person. Null for other bodies. */
   contact: string | null;
@@ -42,6 +42,8 @@ export interface ExpectedDelivery {
 
 /** The UUID of a contact is made by the gateway, so it cannot be known beforehand. */
 export const maskedUserId = "the contact's UUID";
+/** So is the link to a message's media. */
+export const maskedMediaUrl = "the link to the file";
 
 interface Line {
   type: "user" | "bot";
@@ -94,7 +96,7 @@ export function createExpectations(): (item: Item) => ExpectedDelivery[] {
       message_type: shown.contentType,
       user_last_message_time: ofUser ? Date.parse(ofUser.timestamp) / 1000 : 0,
       bot_last_message_time: ofBot ? Date.parse(ofBot.timestamp) / 1000 : 0,
-      attachment_url: null,
+      attachment_url: hasMedia(json) ? maskedMediaUrl : null,
       note: "",
       note_automation: "",
       labels: "",
@@ -130,6 +132,10 @@ function writeIntelli({ eventType, business, json }: Item, person: Person): stri
 /** A reaction that was taken back has no emoji at WhatsApp, and an empty one here. */
 function completeReaction({ message_id, emoji = "" }: Json): Json {
   return { message_id, emoji };
+}
+
+function hasMedia(json: Json): boolean {
+  return ["image", "video", "audio", "document", "sticker"].includes(String(json.type));
 }
 
 function timeOf(json: Json): Date {

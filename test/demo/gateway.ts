@@ -8,8 +8,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
+import { ClientService } from "../../gen/posthorn/v1/client_service_pb.ts";
+import { ContactService } from "../../gen/posthorn/v1/contact_service_pb.ts";
 import { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { EventService } from "../../gen/posthorn/v1/event_service_pb.ts";
+import { MessageService } from "../../gen/posthorn/v1/message_service_pb.ts";
 import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
 
 /** Waits before the second, third and fourth attempt, in seconds; the usual ones are 10, 60 and 300. */
@@ -26,14 +29,21 @@ export interface Gateway {
   webhooks: Client<typeof WebhookService>;
   deliveries: Client<typeof DeliveryService>;
   events: Client<typeof EventService>;
+  clients: Client<typeof ClientService>;
+  contacts: Client<typeof ContactService>;
+  messages: Client<typeof MessageService>;
   /** Posts a WhatsApp body as Meta does; `secret` signs it. Gives the HTTP status and how long it took. */
   post(body: Uint8Array, secret?: string): Promise<{ status: number; tookMs: number }>;
   /** All that it printed so far. */
   output(): string;
 }
 
-/** Starts a gateway, runs `use` with it, then stops it and removes its data, whatever happened. */
-export async function withGateway(use: (gateway: Gateway) => Promise<void>): Promise<void> {
+/**
+ * Starts a gateway, runs `use` with it, then stops it and removes its data, whatever happened.
+ *
+ * @param graphUrl  where it finds WhatsApp's Graph API
+ */
+export async function withGateway(graphUrl: string, use: (gateway: Gateway) => Promise<void>): Promise<void> {
   const dataDir = await mkdtemp(join(tmpdir(), "posthorn-demo-"));
   await chmod(dataDir, 0o711); // As root the embedded PostgreSQL runs as another user, who must get in.
   const beganAtMs = performance.now();
@@ -47,6 +57,7 @@ export async function withGateway(use: (gateway: Gateway) => Promise<void>): Pro
       POSTHORN_OPERATOR_KEY: operatorKey,
       POSTHORN_RETRY_SECONDS: retrySeconds.join(","),
       WHATSAPP_APP_SECRET: appSecret,
+      WHATSAPP_GRAPH_URL: graphUrl,
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -82,6 +93,9 @@ function connect(url: string) {
     webhooks: createClient(WebhookService, transport),
     deliveries: createClient(DeliveryService, transport),
     events: createClient(EventService, transport),
+    clients: createClient(ClientService, transport),
+    contacts: createClient(ContactService, transport),
+    messages: createClient(MessageService, transport),
     async post(body: Uint8Array, secret = appSecret) {
       const signature = createHmac("sha256", secret).update(body).digest("hex");
       const beganAtMs = performance.now();

@@ -3,7 +3,7 @@
 import { createHmac } from "node:crypto";
 import { Webhook } from "standardwebhooks";
 import { type ReceivedRequest, startReceiver } from "../helpers/receiver.ts";
-import { type EndpointName, maskedUserId } from "./expected.ts";
+import { type EndpointName, maskedMediaUrl, maskedUserId } from "./expected.ts";
 
 /** One request that came in. */
 export interface Arrival {
@@ -78,7 +78,12 @@ function describe(
     webhookId,
     number,
     rawBody,
-    body: userId === null ? rawBody : rawBody.replace(`"user_id":"${userId}"`, `"user_id":"${maskedUserId}"`),
+    body:
+      userId === null
+        ? rawBody
+        : rawBody
+            .replace(`"user_id":"${userId}"`, `"user_id":"${maskedUserId}"`)
+            .replace(mediaUrlPattern, `"attachment_url":"${maskedMediaUrl}"`),
     userId,
     headers: request.headers,
     answered: answer.status ?? 200,
@@ -145,3 +150,5 @@ function isStandardWebhook(secret: string, headers: ReceivedRequest["headers"], 
     return false;
   }
 }
+
+const mediaUrlPattern = /"attachment_url":"http:\/\/127\.0\.0\.1:\d+\/media\/[A-Za-z0-9_-]{32}"/;
