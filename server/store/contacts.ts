@@ -31,15 +31,21 @@ export interface ContactsFound {
   conversations: LockedConversation[];
 }
 
+/**
+ * The order of the look-ups is spelled out (a LIMIT keeps each where it stands): a plan that was made while the tables
+ * were almost empty would else go through all conversations for every message, until statistics are gathered.
+ */
 const findContacts = `
   SELECT id, client_id, phone, bsuid, given_name, profile_name, note, note_automation, labels, created_at, updated_at
   FROM contact
-  WHERE id IN (
-    SELECT c.id FROM unnest($1::int[], $2::text[]) AS asked(client_id, phone)
-      JOIN contact c ON c.client_id = asked.client_id AND c.phone = asked.phone
+  WHERE id = ANY(ARRAY(
+    SELECT owner.id FROM unnest($1::int[], $2::text[]) AS asked(client_id, phone)
+      CROSS JOIN LATERAL (
+        SELECT c.id FROM contact c WHERE c.client_id = asked.client_id AND c.phone = asked.phone LIMIT 1) AS owner
     UNION ALL
-    SELECT c.id FROM unnest($1::int[], $3::text[]) AS asked(client_id, bsuid)
-      JOIN contact c ON c.client_id = asked.client_id AND c.bsuid = asked.bsuid)
+    SELECT owner.id FROM unnest($1::int[], $3::text[]) AS asked(client_id, bsuid)
+      CROSS JOIN LATERAL (
+        SELECT c.id FROM contact c WHERE c.client_id = asked.client_id AND c.bsuid = asked.bsuid LIMIT 1) AS owner))
   ORDER BY id FOR NO KEY UPDATE`;
 
 const conversationColumns =
@@ -47,14 +53,20 @@ const conversationColumns =
 
 const lockConversations = `
   SELECT ${conversationColumns} FROM conversation v
-  WHERE v.id IN (
-    SELECT v.id FROM unnest($1::int[], $2::text[], $3::int[]) AS asked(client_id, phone, number_id)
-      JOIN contact c ON c.client_id = asked.client_id AND c.phone = asked.phone
-      JOIN conversation v ON v.contact_id = c.id AND v.number_id = asked.number_id AND v.merged_into IS NULL
+  WHERE v.id = ANY(ARRAY(
+    SELECT found.id FROM unnest($1::int[], $2::text[], $3::int[]) AS asked(client_id, phone, number_id)
+      CROSS JOIN LATERAL (
+        SELECT c.id FROM contact c WHERE c.client_id = asked.client_id AND c.phone = asked.phone LIMIT 1) AS owner
+      CROSS JOIN LATERAL (
+        SELECT n.id FROM conversation n
+        WHERE n.contact_id = owner.id AND n.number_id = asked.number_id AND n.merged_into IS NULL LIMIT 1) AS found
     UNION ALL
-    SELECT v.id FROM unnest($1::int[], $4::text[], $3::int[]) AS asked(client_id, bsuid, number_id)
-      JOIN contact c ON c.client_id = asked.client_id AND c.bsuid = asked.bsuid
-      JOIN conversation v ON v.contact_id = c.id AND v.number_id = asked.number_id AND v.merged_into IS NULL)
+    SELECT found.id FROM unnest($1::int[], $4::text[], $3::int[]) AS asked(client_id, bsuid, number_id)
+      CROSS JOIN LATERAL (
+        SELECT c.id FROM contact c WHERE c.client_id = asked.client_id AND c.bsuid = asked.bsuid LIMIT 1) AS owner
+      CROSS JOIN LATERAL (
+        SELECT n.id FROM conversation n
+        WHERE n.contact_id = owner.id AND n.number_id = asked.number_id AND n.merged_into IS NULL LIMIT 1) AS found))
   ORDER BY v.id FOR UPDATE`;
 
 /** Finds what exists and locks it. Both statements are sent at once; the second sees what the first waited for. */
@@ -260,7 +272,12 @@ async function addConversations(
     client.query({
       name: "lock-new-conversations",
       text: `SELECT ${conversationColumns} FROM conversation v
-        WHERE (v.contact_id, v.number_id) IN (SELECT * FROM unnest($1::uuid[], $2::int[])) AND v.merged_into IS NULL
+        WHERE v.id = ANY(ARRAY(
+          SELECT found.id FROM unnest($1::uuid[], $2::int[]) AS made(contact_id, number_id)
+            CROSS JOIN LATERAL (
+              SELECT n.id FROM conversation n
+              WHERE n.contact_id = made.contact_id AND n.number_id = made.number_id AND n.merged_into IS NULL
+              LIMIT 1) AS found))
         ORDER BY v.id FOR UPDATE`,
       values: [contactIds, numberIds],
     }),
