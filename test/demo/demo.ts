@@ -1,5 +1,5 @@
 /**
- * `npm run demo`: the real gateway beside three endpoints, a day's worth of WhatsApp bodies, and an account of all that
+ * `npm run demo`: the real gateway beside four endpoints and a stand-in for WhatsApp, a day's worth of WhatsApp bodies, and an account of all that
  * came in and went out. It ends with 0 only if every delivery arrived as promised.
  */
 
