@@ -526,12 +526,19 @@ describe("PublishEvents with a tenant's key", () => {
   test("holds against a change that this process has not heard of", async () => {
     await create({ client_ref: "mover", phone_numbers: [{ phone_number_id: "7920" }] });
     const { headers } = await gateway.createKey({}, "acme");
-    // As another process would: the change is committed, and no word of it comes here.
+    // As another process would: the change is committed, and no word of it comes here. This process compares by itself
+    // now and then, so a change that it has seen for that reason is taken back and made anew.
     const silent = gateway.announce.run;
     gateway.announce.run = async () => undefined;
+    const isUnheard = () => gateway.directory.current.numbers.has("7920");
     try {
       await update({ client_ref: "mover", update_mask: "phoneNumbers" });
-      expect(gateway.directory.current.numbers.has("7920")).toBe(true);
+      for (let round = 0; !isUnheard() && round < 20; round++) {
+        await update({ client_ref: "mover", phone_numbers: [{ phone_number_id: "7920" }] });
+        await gateway.directory.refresh();
+        await update({ client_ref: "mover", update_mask: "phoneNumbers" });
+      }
+      expect(isUnheard()).toBe(true);
       expect((await send([anEnvelope([bodyFor("7920", "wamid.m1")])], headers)).status).toBe(403);
       await update({ client_ref: "mover", phone_numbers: [{ phone_number_id: "7920" }] });
       expect((await send([anEnvelope([bodyFor("7920", "wamid.m2")])], headers)).status).toBe(200);
