@@ -3,7 +3,6 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/bench/**"],
     globalSetup: "./test/helpers/global-setup.ts",
     // Processes rather than threads: tests start worker threads of their own and send signals.
     pool: "forks",

@@ -1,27 +1,41 @@
 /**
  * Process that posts prepared requests to the gateway or the relay: as fast as they are answered, over a number of
- * connections, or at a fixed rate. Driven by messages of `bench.ts`.
+ * connections; or by a timetable that does not wait for answers, so that a slow answer cannot make the requests after
+ * it look fast. Driven by messages of `lab.ts`.
  */
 
 import net from "node:net";
-import { makeRequests, nowMs } from "./bodies.ts";
+import { type BodyOrder, makeRequests, nowMs } from "./bodies.ts";
 
 export type LoadOrder =
-  | { kind: "prepare"; port: number; first: number; count: number }
+  | ({ kind: "prepare"; port: number } & BodyOrder)
+  /** `ratePerSecond`: null = as fast as they are answered. */
   | { kind: "run"; connections: number; ratePerSecond: number | null };
 
 export type LoadReply =
   | { kind: "prepared" }
-  /** Per message: when its first byte was written and when its 200 was read (`nowMs`). */
-  | { kind: "done"; sentAtMs: Float64Array; acceptedAtMs: Float64Array; refusedCount: number };
+  /**
+   * Per message (`nowMs`): when the timetable wanted it sent, which is when it was sent if there is no timetable; when
+   * its first byte was written; when its 200 was read.
+   */
+  | {
+      kind: "done";
+      scheduledAtMs: Float64Array;
+      sentAtMs: Float64Array;
+      acceptedAtMs: Float64Array;
+      refusedCount: number;
+    };
 
 let port = 0;
 let requests: Buffer[] = [];
 
+// Its parent is gone, and with it whoever would end it.
+process.once("disconnect", () => process.exit());
+
 process.on("message", (order: LoadOrder) => {
   if (order.kind === "prepare") {
     port = order.port;
-    requests = makeRequests(`127.0.0.1:${port}`, order.first, order.count);
+    requests = makeRequests(`127.0.0.1:${port}`, order);
     send({ kind: "prepared" });
   } else {
     run(order).then(send, (error: unknown) => {
@@ -35,7 +49,7 @@ function send(reply: LoadReply): void {
   process.send!(reply);
 }
 
-async function run(order: Extract<LoadOrder, { kind: "run" }>): Promise<LoadReply> {
+async function run({ connections: count, ratePerSecond }: Extract<LoadOrder, { kind: "run" }>) {
   const sentAtMs = new Float64Array(requests.length);
   const acceptedAtMs = new Float64Array(requests.length);
   let next = 0;
@@ -44,10 +58,14 @@ async function run(order: Extract<LoadOrder, { kind: "run" }>): Promise<LoadRepl
   const idle: Connection[] = [];
   const { promise, resolve } = Promise.withResolvers<void>();
 
+  const connections = await Promise.all(Array.from({ length: count }, () => connect(port)));
+  const startMs = nowMs();
+  const scheduledMs = (index: number) =>
+    ratePerSecond === null ? startMs : startMs + (index / ratePerSecond) * 1_000;
+
   const takeNext = (connection: Connection) => {
-    const isPaced = order.ratePerSecond !== null;
-    if (isPaced || next >= requests.length) idle.push(connection);
-    else post(connection);
+    if (next < requests.length && scheduledMs(next) <= nowMs()) post(connection);
+    else idle.push(connection);
   };
   const post = (connection: Connection) => {
     const index = next++;
@@ -61,19 +79,15 @@ async function run(order: Extract<LoadOrder, { kind: "run" }>): Promise<LoadRepl
     });
   };
 
-  const connections = await Promise.all(Array.from({ length: order.connections }, () => connect(port)));
-  const startMs = nowMs();
   for (const connection of connections) takeNext(connection);
-  if (order.ratePerSecond !== null) {
-    const timer = setInterval(() => {
-      const dueCount = Math.floor(((nowMs() - startMs) / 1_000) * order.ratePerSecond!);
-      while (next < Math.min(dueCount, requests.length) && idle.length > 0) post(idle.pop()!);
-      if (next >= requests.length) clearInterval(timer);
-    }, 1);
-  }
+  const timer = setInterval(() => {
+    while (next < requests.length && idle.length > 0 && scheduledMs(next) <= nowMs()) post(idle.pop()!);
+    if (next >= requests.length) clearInterval(timer);
+  }, 1);
   await promise;
   for (const connection of connections) connection.close();
-  return { kind: "done", sentAtMs, acceptedAtMs, refusedCount };
+  const scheduledAtMs = ratePerSecond === null ? sentAtMs : sentAtMs.map((_, index) => scheduledMs(index));
+  return { kind: "done" as const, scheduledAtMs, sentAtMs, acceptedAtMs, refusedCount };
 }
 
 interface Connection {

@@ -1,25 +1,35 @@
 /**
  * Process that stands for the partner's endpoint: takes deliveries as cheaply as a Node process can, answers 200, and
- * notes when each message came. Driven by messages of `bench.ts`.
+ * notes when each message came. Driven by messages of `lab.ts`.
  */
 
 import net, { type AddressInfo } from "node:net";
 import { messageNumberIn, nowMs } from "./bodies.ts";
 
-export type ReceiverOrder = { kind: "expect"; first: number; count: number };
+export type ReceiverOrder = { kind: "expect"; first: number; count: number } | { kind: "count" };
 export type ReceiverReply =
   | { kind: "listening"; port: number }
   | { kind: "ready" }
   /** Every expected message has come; per message the time of its first arrival (`nowMs`). */
-  | { kind: "complete"; receivedAtMs: Float64Array; repeatCount: number };
+  | { kind: "complete"; receivedAtMs: Float64Array; repeatCount: number }
+  /** Requests of any kind since it was started. */
+  | { kind: "counted"; count: number };
 
 const answer = Buffer.from("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 let first = 0;
 let receivedAtMs = new Float64Array(0);
 let missingCount = 0;
 let repeatCount = 0;
+let requestCount = 0;
+
+// Its parent is gone, and with it whoever would end it.
+process.once("disconnect", () => process.exit());
 
 process.on("message", (order: ReceiverOrder) => {
+  if (order.kind === "count") {
+    send({ kind: "counted", count: requestCount });
+    return;
+  }
   first = order.first;
   receivedAtMs = new Float64Array(order.count);
   missingCount = order.count;
@@ -50,6 +60,7 @@ server.listen(0, "127.0.0.1", () =>
 );
 
 function note(number: number): void {
+  requestCount++;
   const index = number - first;
   if (!(index >= 0 && index < receivedAtMs.length)) return;
   if (receivedAtMs[index] !== 0) {
