@@ -2,8 +2,21 @@
  * The contract between the gateway and a transformer plugin (`posthorn/plugin`).
  *
  * A transformer turns one event into the payload for one webhook. It gets plain data and gives plain data: no clock,
- * no I/O, no handle into the gateway. This file imports nothing of the gateway's.
+ * no I/O, no handle into the gateway. Below stands what is in the data; the functions that help to read and write it
+ * have a file each in `sdk/`, and all of them come from here. Nothing of it imports anything of the gateway's.
  */
+
+import { DefinitionError, findDefinitionFaults } from "./sdk/definition.ts";
+
+export { contentOf, type MessageContent, readContent } from "./sdk/content.ts";
+export { DefinitionError, type DefinitionFault } from "./sdk/definition.ts";
+export type * from "./sdk/items.ts";
+export { cleanText, isJsonObject, parseLossless } from "./sdk/json.ts";
+export { type Media, mediaOf } from "./sdk/media.ts";
+export { type OptionsOf, optionFormats, readOptions } from "./sdk/options.ts";
+export { digitsOfPhone, toE164 } from "./sdk/phone.ts";
+export { readItem } from "./sdk/read-item.ts";
+export { timeOf, toIsoTime } from "./sdk/time.ts";
 
 /** The WhatsApp user as this very event names them; a part that the event lacks is null. */
 export interface EventUser {
@@ -17,6 +30,7 @@ export interface EventUser {
   readonly profileName: string | null;
 }
 
+/** One thing that happened on WhatsApp, or that the gateway tells of itself (`posthorn.*`). */
 export interface TransformerEvent {
   /** UUID; the same for every webhook that gets this event. */
   readonly id: string;
@@ -40,6 +54,7 @@ export interface TransformerEvent {
   readonly user: EventUser | null;
 }
 
+/** A message as its conversation shows it. */
 export interface ConversationMessage {
   readonly sender: "user" | "bot";
   /** Text to show: the body, a caption, the chosen button's title, …; `""` if there is none. */
@@ -67,8 +82,10 @@ export interface Conversation {
   readonly lastBotMessage: ConversationMessage | null;
 }
 
+/** A webhook's `transformer_options`. */
 export type TransformerOptions = Readonly<Record<string, unknown>>;
 
+/** What `transform` is called with: plain data, to be read and not changed. */
 export interface TransformerInput {
   readonly event: TransformerEvent;
   /** Null when the event is no message of a conversation (a status, a reaction, a system notice, …). */
@@ -114,6 +131,7 @@ export function respond(response: {
   );
 }
 
+/** A plugin: what it says of itself, and the function that makes payloads. */
 export interface Transformer {
   /** Lower-case letters, digits and hyphens; what a webhook names in `transformer`. */
   readonly name: string;
@@ -140,106 +158,26 @@ export interface Transformer {
   transform(input: TransformerInput): unknown;
 }
 
+/** The version of this contract. A gateway refuses a plugin that was defined by another one. */
+export const contractVersion = 1;
+
+/** Registered, so that a plugin that brings a copy of this file along is known too. */
+const contractMark = Symbol.for("posthorn.transformer.contract");
+
 /**
- * Types and checks a transformer; a plugin's default export.
+ * Types and checks a transformer; a plugin's default export. It comes back with a mark that `contractVersionOf` reads.
  *
- * @throws Error naming the transformer, the field at fault and what it should be
+ * @throws DefinitionError naming the transformer, each field at fault and what it should be
  */
 export function defineTransformer<const T extends Transformer>(transformer: T): T {
-  const fault = findFault(transformer);
-  if (fault !== null) throw new Error(`transformer ${JSON.stringify(transformer.name)}: ${fault}`);
-  return transformer;
+  const faults = findDefinitionFaults(transformer);
+  if (faults.length > 0) throw new DefinitionError((transformer as T | null | undefined)?.name, faults);
+  return Object.defineProperty(transformer, contractMark, { value: contractVersion });
 }
 
-/**
- * Formats that `optionsSchema` may name beside those of JSON Schema; the gateway checks options against them too.
- *
- * - `iana-time-zone`: a name of the time zone database, such as `Europe/Berlin` or `UTC`; no offset such as `+02:00`
- */
-export const optionFormats: Readonly<Record<string, (value: string) => boolean>> = {
-  "iana-time-zone": isTimeZoneName,
-};
-
-/**
- * Parses JSON so that `JSON.stringify` gives each number back as it was written. A number that JavaScript would
- * write differently (`12345678901234567890`, `1.50`, `1e3`) becomes the object that `JSON.rawJSON` makes of its text;
- * every other value is what `JSON.parse` gives. Text without such a number is parsed at the usual speed.
- *
- * @throws SyntaxError if `text` is no JSON
- */
-export function parseLossless(text: string): unknown {
-  return numberAtRisk.test(text) ? jsonWithSource.parse(text, keepNumberText) : JSON.parse(text);
-}
-
-/** True for what `parseLossless` makes of a JSON object: not for lists, null and numbers kept as text. */
-export function isJsonObject(value: unknown): value is Record<string, unknown> {
-  return (
-    typeof value === "object" && value !== null && !Array.isArray(value) && !jsonWithSource.isRawJSON(value)
-  );
-}
-
-/**
- * Finds every number that JavaScript could write differently: -0, 15 digits or more with a fraction or 16 without,
- * a fraction that ends in 0, an exponent, or so small that it would be written with one. A number follows `:`, `,`,
- * `[` or nothing. A string that looks like this costs time only.
- */
-const numberAtRisk = /(?:^|[:,[])\s*(?:-0(?![.\d])|-?(?:\d[\d.]{15}|\d+\.\d*0(?!\d)|[\d.]+[eE]|0\.000000))/;
-
-interface SourceTextAccess {
-  parse(
-    text: string,
-    reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
-  ): unknown;
-  rawJSON(text: string): object;
-  isRawJSON(value: unknown): boolean;
-}
-// TypeScript's library does not know these parts of JSON yet.
-const jsonWithSource = JSON as unknown as SourceTextAccess;
-
-function keepNumberText(_key: string, value: unknown, context: { source?: string }): unknown {
-  if (typeof value !== "number" || context.source === undefined) return value;
-  return JSON.stringify(value) === context.source ? value : jsonWithSource.rawJSON(context.source);
-}
-
-function isTimeZoneName(value: string): boolean {
-  // Intl takes offsets such as `+02:00` for time zones; no name starts with anything but a letter.
-  if (!/^[A-Za-z][A-Za-z0-9_+/-]{0,63}$/.test(value)) return false;
-  try {
-    new Intl.DateTimeFormat("en-US", { timeZone: value });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** What is wrong with a transformer, which a plugin in JavaScript may have got wrong in any way; null = nothing. */
-function findFault(transformer: Transformer): string | null {
-  const { name, version, description, handles, signature, history } = transformer;
-  if (typeof name !== "string" || !/^[a-z][a-z0-9-]{0,63}$/.test(name)) {
-    return '"name" must be 1 to 64 lower-case letters, digits and hyphens, a letter first';
-  }
-  if (typeof version !== "string" || version === "") return '"version" must be a text such as "1.0.0"';
-  if (typeof description !== "string") return '"description" must be a text';
-  if (!Array.isArray(handles) || handles.length === 0) return '"handles" must name at least one event type';
-  for (const pattern of handles) {
-    if (typeof pattern !== "string" || !/^(?=.)[a-z0-9_.]*\*?$/.test(pattern)) {
-      return `"handles" holds ${JSON.stringify(pattern)}: name an event type, or a prefix with one "*" at its end`;
-    }
-  }
-  if (signature !== undefined && signature !== "intelli" && signature !== "insights") {
-    return '"signature" must be "intelli", "insights" or left out';
-  }
-  const historyCount = typeof history === "object" ? history?.default : (history ?? 0);
-  if (!Number.isInteger(historyCount) || Number(historyCount) < 0 || Number(historyCount) > 50) {
-    return '"history" must be 0 to 50 messages, or { option, default } with such a default';
-  }
-  if (typeof history === "object" && !hasProperty(transformer.optionsSchema?.properties, history.option)) {
-    return `"history" names the option ${JSON.stringify(history.option)}, which "optionsSchema" does not have`;
-  }
-  if (typeof transformer.transform !== "function") return '"transform" must be a function';
-  return null;
-}
-
-function hasProperty(properties: unknown, name: string): boolean {
-  return typeof properties === "object" && properties !== null && Object.hasOwn(properties, name);
+/** The version of the contract that a plugin's default export was made by; null if `defineTransformer` did not. */
+export function contractVersionOf(value: unknown): number | null {
+  if (typeof value !== "object" || value === null) return null;
+  const version: unknown = (value as Record<symbol, unknown>)[contractMark];
+  return typeof version === "number" ? version : null;
 }

@@ -5,8 +5,9 @@ import { defineTransformer, respond } from "../transformer.ts";
 export default defineTransformer({
   name: "raw",
   version: "1.0.0",
-  description: "The WhatsApp item as it came: a message, a status or the value of a change.",
-  handles: ["message.*", "whatsapp.*"],
+  description:
+    "The item as it came: a message, a status, the value of a change, or what the gateway tells of itself.",
+  handles: ["message.*", "whatsapp.*", "posthorn.*"],
   pure: true,
   transform: ({ event }) => respond({ body: event.itemJson }),
 });

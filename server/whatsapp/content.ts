@@ -1,8 +1,8 @@
-/** What a conversation shows of a message, by its WhatsApp type. */
+/** What a conversation shows of a message, by its WhatsApp type. Transformers read the same text of a message. */
 
+import { readContent } from "../../plugins/sdk/content.ts";
 import type { ContentType, ConversationEntry, Revision } from "../domain/event.ts";
-import { idOf, listOf, recordOf, textOf } from "./json.ts";
-import { summarizeOrder } from "./order.ts";
+import { idOf, recordOf, textOf } from "./json.ts";
 
 type Item = Record<string, unknown>;
 
@@ -13,6 +13,9 @@ interface Shown {
   mediaId: string | null;
   fileName?: string;
 }
+
+/** Types whose member of that name is a file. `voice` is an older `audio`. */
+const mediaTypes = new Set(["image", "video", "document", "audio", "voice", "sticker"]);
 
 /** Longer than any file system allows. */
 const fileNameMax = 512;
@@ -59,73 +62,14 @@ export function readRevision(message: Item, type: string): Revision | null {
 }
 
 function show(message: Item, type: string): Shown {
-  switch (type) {
-    case "text":
-      return asText(textOf(recordOf(message.text)?.body));
-    case "image":
-    case "video":
-    case "document":
-    case "audio":
-      return asMedia(message[type], type);
-    case "voice":
-      return asMedia(message.voice, "audio");
-    case "sticker":
-      return asMedia(message.sticker, "image");
-    case "location":
-      return { content: describeLocation(message.location), contentType: "location", mediaId: null };
-    case "contacts":
-      return asText(listOf(message.contacts).map(nameOfCard).filter(Boolean).join(", "));
-    case "button":
-      return asText(textOf(recordOf(message.button)?.text));
-    case "interactive":
-      return asText(readReply(recordOf(message.interactive)));
-    case "order":
-      return asText(summarizeOrder(message.order));
-    default:
-      return asText(null);
-  }
+  const shown = { ...readContent(message, type), mediaId: null };
+  return mediaTypes.has(type) ? { ...shown, ...readMedia(recordOf(message[type])) } : shown;
 }
 
-function asText(content: string | null): Shown {
-  return { content: content ?? "", contentType: "text", mediaId: null };
-}
-
-function asMedia(value: unknown, contentType: ContentType): Shown {
-  const media = recordOf(value);
-  const shown = { content: textOf(media?.caption) ?? "", contentType, mediaId: idOf(media?.id) };
+function readMedia(media: Item | null): Pick<Shown, "mediaId" | "fileName"> {
+  const mediaId = idOf(media?.id);
   const fileName = textOf(media?.filename);
-  return fileName === null ? shown : { ...shown, fileName: fileName.slice(0, fileNameMax).toWellFormed() };
-}
-
-/** `name, address (latitude, longitude)`, as far as present; 0 is a place like any other. */
-function describeLocation(value: unknown): string {
-  const location = recordOf(value);
-  const place = [textOf(location?.name), textOf(location?.address)]
-    .filter((part) => part !== null)
-    .join(", ");
-  const latitude = coordinateOf(location?.latitude);
-  const longitude = coordinateOf(location?.longitude);
-  const point = latitude === null || longitude === null ? "" : `(${latitude}, ${longitude})`;
-  return [place, point].filter(Boolean).join(" ");
-}
-
-function coordinateOf(value: unknown): string | null {
-  const text = textOf(value);
-  return text !== null && /^-?\d{1,3}(?:\.\d+)?$/.test(text) ? text : null;
-}
-
-/** The card's formatted name; newer cards may have it as `FN` of a vCard only. */
-function nameOfCard(value: unknown): string | null {
-  const card = recordOf(value);
-  const formatted = textOf(recordOf(card?.name)?.formatted_name);
-  if (formatted !== null) return formatted;
-  return /^FN(?:;[^:\n]*)?:(.*)$/m.exec(textOf(card?.vcard) ?? "")?.[1]?.trim() ?? null;
-}
-
-function readReply(interactive: Item | null): string | null {
-  return (
-    textOf(recordOf(interactive?.button_reply)?.title) ??
-    textOf(recordOf(interactive?.list_reply)?.title) ??
-    textOf(recordOf(interactive?.nfm_reply)?.response_json)
-  );
+  return fileName === null
+    ? { mediaId }
+    : { mediaId, fileName: fileName.slice(0, fileNameMax).toWellFormed() };
 }

@@ -3,6 +3,11 @@
  * of another kind than the one asked for.
  */
 
+import { textOf } from "../../plugins/sdk/json.ts";
+
+// The one way to read an item: events and the transformers' own helpers must find the same in it.
+export { cleanText, listOf, recordOf, textOf } from "../../plugins/sdk/json.ts";
+
 /** A number whose source text JavaScript would not write again (`37.10`, 20 digits, `1e999`). */
 interface RawNumber {
   readonly rawJSON: string;
@@ -15,7 +20,6 @@ const json = JSON as unknown as {
     reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
   ): unknown;
   rawJSON(text: string): RawNumber;
-  isRawJSON(value: unknown): value is RawNumber;
 };
 
 /**
@@ -41,33 +45,8 @@ function keepNumberSource(_key: string, value: unknown, context: { source?: stri
   return String(value) === context.source ? value : json.rawJSON(context.source);
 }
 
-/** The value as an object with keys; null if it is anything else. */
-export function recordOf(value: unknown): Record<string, unknown> | null {
-  return typeof value === "object" && value !== null && !Array.isArray(value) && !json.isRawJSON(value)
-    ? (value as Record<string, unknown>)
-    : null;
-}
-
-/** The value as a list; empty if it is anything else. */
-export function listOf(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-/** A text that is not empty, or a number as it was written, fit for the database; null for anything else. */
-export function textOf(value: unknown): string | null {
-  if (typeof value === "string") return value === "" ? null : cleanText(value);
-  if (typeof value === "number") return String(value);
-  return json.isRawJSON(value) ? value.rawJSON : null;
-}
-
 /** As `textOf`; null too for a text longer than any id (256 characters): it could not be indexed. */
 export function idOf(value: unknown): string | null {
   const text = textOf(value);
   return text !== null && text.length <= idLengthMax ? text : null;
-}
-
-/** The text as PostgreSQL can store it: U+0000 and lone surrogates become U+FFFD. */
-export function cleanText(text: string): string {
-  const wellFormed = text.isWellFormed() ? text : text.toWellFormed();
-  return wellFormed.includes("\0") ? wellFormed.replaceAll("\0", "\uFFFD") : wellFormed;
 }

@@ -4,16 +4,22 @@
  */
 
 import { describe, expect, test } from "vitest";
+import { checkTransformer } from "../../plugins/testing.ts";
 import {
   payloadBytesMax,
+  respond,
   type Transformer,
   type TransformerInput,
   TransformerResponse,
 } from "../../plugins/transformer.ts";
 import { aConversation, aMessage, aTextMessage, aTransformerInput, aUser } from "./builders.ts";
 
-/** Registers the suite for one transformer. */
-export function describeConformance(transformer: Transformer): void {
+/**
+ * Registers the suite for one transformer.
+ *
+ * @param contentType  of whatever it makes
+ */
+export function describeConformance(transformer: Transformer, contentType = "application/json"): void {
   describe(`transformer ${transformer.name} keeps to the contract`, () => {
     test("its name, version and event types are well-formed", () => {
       expect(transformer.name).toMatch(/^[a-z][a-z0-9-]{0,63}$/);
@@ -35,13 +41,19 @@ export function describeConformance(transformer: Transformer): void {
       if (schema !== undefined) expect(schema).toMatchObject({ type: "object", additionalProperties: false });
     });
 
+    test("it is sound by the test kit's own measure", async () => {
+      expect(await checkTransformer(transformer)).toEqual([]);
+    });
+
     describe.each(hostileInputs(transformer))("given $what", ({ input }) => {
       test("it gives valid JSON or nothing, and no exception", () => {
         const result = transformer.transform(input());
         if (result === undefined) return;
-        expect(result).toBeInstanceOf(TransformerResponse);
-        const { body, contentType, headers } = result as TransformerResponse;
-        expect(contentType).toBe("application/json");
+        // Any other value is the JSON body itself.
+        const response =
+          result instanceof TransformerResponse ? result : respond({ body: JSON.stringify(result) });
+        const { body, headers } = response;
+        expect(response.contentType).toBe(contentType);
         expect(headers).toEqual({});
         const text = typeof body === "string" ? body : new TextDecoder("utf-8", { fatal: true }).decode(body);
         expect(() => JSON.parse(text)).not.toThrow();

@@ -7,6 +7,6 @@ test("the body is the item, byte for byte", () => {
   expect(bodyOf(raw, aTransformerInput({ itemJson }))).toBe(itemJson);
 });
 
-test("takes every message event and every other change", () => {
-  expect(raw.handles).toEqual(["message.*", "whatsapp.*"]);
+test("takes every message event, every other change and what the gateway tells of itself", () => {
+  expect(raw.handles).toEqual(["message.*", "whatsapp.*", "posthorn.*"]);
 });

@@ -2,7 +2,9 @@
 
 import { readFileSync } from "node:fs";
 import { assert, describe, expect, test } from "vitest";
-import { aTransformerInput } from "./builders.ts";
+import { builtinTransformers } from "../../plugins/builtin.ts";
+import { TransformerResponse } from "../../plugins/transformer.ts";
+import { aTextMessage, aTransformerInput } from "./builders.ts";
 
 // The vector of the contract, section 7.
 const secret = "whsec_UG9zdGhvcm4tZXhhbXBsZS1zZWNyZXQtMzJieXRlcyE=";
@@ -35,16 +37,24 @@ describe.each([
   });
 });
 
-test("the transformer in the README of raw loads and maps a message", async () => {
-  const contract = new URL("../../plugins/transformer.ts", import.meta.url).href;
-  const code = readSnippet("raw").replace("posthorn/plugin", contract);
-  const { default: transformer } = await import(/* @vite-ignore */ asModule(code));
-  const input = aTransformerInput({
-    itemJson: '{"id":"wamid.x","type":"location","location":{"latitude":1.50}}',
-  });
-  expect(JSON.stringify(transformer.transform(input))).toBe(
-    '{"customer":"0987654321","message":{"id":"wamid.x","type":"location","location":{"latitude":1.50}}}',
-  );
+test.each(["cloudevents", "slack"])("the payload in the README of %s is what it makes", (format) => {
+  const transformer = builtinTransformers.find(({ name }) => name === format)!;
+  const item = format === "slack" ? { ...aTextMessage(), text: { body: "Is 3 < 4?" } } : aTextMessage();
+  const made = transformer.transform(aTransformerInput({ item }));
+  const body = made instanceof TransformerResponse ? String(made.body) : JSON.stringify(made);
+  const shown = readBlock(format, "json");
+  expect(JSON.parse(body)).toEqual(JSON.parse(shown));
+  expect(Object.keys(JSON.parse(body))).toEqual(Object.keys(JSON.parse(shown)));
+});
+
+test("the template in the README of slack makes what stands beside it", () => {
+  const readme = readReadme("slack");
+  const [, option, body] = /^`("template": .*)` makes `(.*)`\.$/m.exec(readme) ?? [];
+  assert(option !== undefined && body !== undefined, "the README shows a template");
+  const item = { ...aTextMessage(), text: { body: "Is 3 < 4?" } };
+  const slack = builtinTransformers.find(({ name }) => name === "slack")!;
+  const made = slack.transform(aTransformerInput({ item, options: JSON.parse(`{${option}}`) }));
+  expect(JSON.stringify(made)).toBe(body);
 });
 
 type IsGenuine = (rawBody: Buffer, headers: Record<string, string>, secret: string) => boolean;
@@ -55,10 +65,17 @@ async function loadSnippet(format: string): Promise<IsGenuine> {
 }
 
 function readSnippet(format: string): string {
-  const readme = readFileSync(new URL(`../../plugins/${format}/README.md`, import.meta.url), "utf8");
-  const code = readme.match(/```js\n(.*?)```/s)?.[1];
-  assert(code !== undefined, "the README shows a snippet");
+  return readBlock(format, "js");
+}
+
+function readBlock(format: string, language: string): string {
+  const code = new RegExp(`\`\`\`${language}\\n(.*?)\`\`\``, "s").exec(readReadme(format))?.[1];
+  assert(code !== undefined, `the README shows a block of ${language}`);
   return code;
+}
+
+function readReadme(format: string): string {
+  return readFileSync(new URL(`../../plugins/${format}/README.md`, import.meta.url), "utf8");
 }
 
 function asModule(code: string): string {

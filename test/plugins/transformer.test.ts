@@ -1,12 +1,15 @@
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, expectTypeOf, test } from "vitest";
 import {
+  contractVersionOf,
+  DefinitionError,
   defineTransformer,
   isJsonObject,
   optionFormats,
   parseLossless,
   respond,
   type Transformer,
+  type TransformerInput,
 } from "../../plugins/transformer.ts";
 
 describe("defineTransformer", () => {
@@ -59,9 +62,77 @@ describe("defineTransformer", () => {
       /"history" names the option "size"/,
     ],
     ["no function", { transform: "x" }, /"transform" must be a function/],
+    ["a version with blanks", { version: "1 0" }, /"version" must be a text such as "1\.0\.0"/],
+    ["a purity that is no boolean", { pure: "yes" }, /"pure" must be true, false or left out/],
+    [
+      "an event type that does not exist",
+      { handles: ["message.recieved"] },
+      /"handles" holds "message\.recieved".*did you mean "message\.received"\?/,
+    ],
+    [
+      "a prefix that covers nothing",
+      { handles: ["messages.*"] },
+      /"handles" holds "messages\.\*", which no event/,
+    ],
+    ["an event type twice", { handles: ["message.sent", "message.sent"] }, /holds "message\.sent" twice/],
+    ["a schema that is no object", { optionsSchema: [] }, /"optionsSchema" must be a JSON Schema/],
+    ["a schema of texts", { optionsSchema: { type: "string" } }, /"optionsSchema" is of type "string"/],
+    [
+      "a schema without a list of options",
+      { optionsSchema: { properties: 1 } },
+      /list the options in "properties"/,
+    ],
+    [
+      "a field of another name",
+      { optionSchema: {} },
+      /"optionSchema" is no field.*did you mean "optionsSchema"\?/,
+    ],
   ])("refuses %s, and says why", (_what, overrides, message) => {
     expect(() => defineTransformer({ ...sound, ...overrides } as Transformer)).toThrow(message);
   });
+});
+
+describe("what defineTransformer throws", () => {
+  const transform = () => null;
+
+  test("names every fault at once, each with its field", () => {
+    const broken = { name: "Bad", version: "", description: "", handles: [], transform } as Transformer;
+    const thrown = catchError(() => defineTransformer(broken));
+    expect(thrown).toBeInstanceOf(DefinitionError);
+    expect((thrown as DefinitionError).faults.map(({ field }) => field)).toEqual([
+      "name",
+      "version",
+      "handles",
+    ]);
+    for (const { message } of (thrown as DefinitionError).faults) {
+      expect((thrown as Error).message).toContain(message);
+    }
+  });
+
+  test.each([[undefined], [null], ["text"], [[]], [() => null]])("is clear about %s", (nothing) => {
+    expect(() => defineTransformer(nothing as unknown as Transformer)).toThrow(
+      /^a transformer: it must be an object/,
+    );
+  });
+
+  test("is clear about a schema that refers to itself, and about a frozen transformer", () => {
+    const properties: Record<string, unknown> = {};
+    properties.self = properties;
+    const named = { name: "x", version: "1", description: "", handles: ["*"], transform };
+    expect(() => defineTransformer({ ...named, optionsSchema: { properties } })).toThrow(
+      /"optionsSchema" must be plain/,
+    );
+    expect(() => defineTransformer(Object.freeze({ ...named }))).toThrow(/it must not be frozen/);
+  });
+});
+
+test("what defineTransformer made is known by its version of the contract, and nothing else is", () => {
+  const plain = { name: "x", version: "1", description: "", handles: ["*"], transform: () => null };
+  for (const other of [plain, null, undefined, "x", { contract: 1 }])
+    expect(contractVersionOf(other)).toBeNull();
+  const defined = defineTransformer({ ...plain });
+  expect(contractVersionOf(defined)).toBe(1);
+  expect(Object.keys(defined)).toEqual(Object.keys(plain));
 });
 
 describe("parseLossless", () => {
@@ -167,6 +238,21 @@ describe("option format iana-time-zone", () => {
   });
 });
 
+test("options have the types of the schema, and transform those of the contract", () => {
+  const defined = defineTransformer({
+    name: "x",
+    version: "1",
+    description: "",
+    handles: ["message.received"],
+    transform(input) {
+      expectTypeOf(input).toEqualTypeOf<TransformerInput>();
+      return null;
+    },
+  });
+  expectTypeOf(defined.name).toEqualTypeOf<"x">();
+  expectTypeOf(defined).toExtend<Transformer>();
+});
+
 test("respond says JSON unless told otherwise", () => {
   expect(respond({ body: "{}" })).toEqual({ body: "{}", contentType: "application/json", headers: {} });
   expect(respond({ body: "a,b", contentType: "text/csv", headers: { "x-a": "1" } })).toMatchObject({
@@ -174,3 +260,11 @@ test("respond says JSON unless told otherwise", () => {
     headers: { "x-a": "1" },
   });
 });
+
+function catchError(run: () => unknown): unknown {
+  try {
+    return run();
+  } catch (error) {
+    return error;
+  }
+}
