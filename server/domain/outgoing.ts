@@ -6,6 +6,9 @@
  *   a call sends it ──────────────┼──┼─────────────────┘      ├──► unknown    nobody knows: it is never sent again, and a
  *                                 │  └──► canceled            │               status that comes later resolves it
  *                                 └──── refused for now ──────┘
+ *
+ * A status tells more than an answer: one that says that a message went out makes it `sent` from wherever it is, even if
+ * WhatsApp had refused it for now, or it was canceled after that.
  */
 
 export const outgoingStates = ["scheduled", "sending", "sent", "unknown", "failed", "canceled"] as const;
@@ -46,8 +49,8 @@ export interface OutgoingContent {
 export type SendOutcome =
   /** Graph took it. `phone` are the digits that WhatsApp knows the recipient by, if it said so. */
   | { kind: "accepted"; wamid: string; phone: string | null }
-  /** Graph refused it: it was not sent. `status` is HTTP's, `code` Graph's own. */
-  | { kind: "refused"; status: number; code: number | null; message: string }
+  /** Graph refused it: it was not sent. `status` is HTTP's, `code` Graph's own; Meta's support asks for `traceId`. */
+  | { kind: "refused"; status: number; code: number | null; message: string; traceId?: string }
   /** No connection came about: it was not sent. */
   | { kind: "not_sent"; message: string }
   /** The request went out, and no answer says what came of it. */

@@ -3,15 +3,17 @@
  * a reader that is slow holds back WhatsApp's host, and one that goes away ends the request there.
  */
 
-import { constants } from "node:http2";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import { digestOfToken } from "../domain/media-link.ts";
 import { isDatabaseOutage } from "../store/faults.ts";
 import type { LinkedMedia } from "../store/media-links.ts";
-import { type MediaAsked, type MediaFacts, MediaFault, type MediaSource } from "../whatsapp/media.ts";
+import type { MediaAsked, MediaFacts, MediaSource } from "../whatsapp/media.ts";
+import { MediaFault } from "../whatsapp/media-fault.ts";
 import { answerError } from "./answers.ts";
+import { etagOf, judgeConditions, rangeOf } from "./media-conditions.ts";
 import { contentTypeOf, dispositionOf } from "./media-file.ts";
+import { breakOff, drained, release, SlowReader } from "./media-stream.ts";
 import { type HttpRequest, type HttpResponse, pathOf } from "./message.ts";
 
 export interface MediaParts {
@@ -28,6 +30,8 @@ export interface MediaRouteSettings {
   streamTimeoutMs: number;
   streamsMax: number;
   streamsPerClientMax: number;
+  /** Links looked up in the database at once, those that nobody made included. */
+  linksSoughtMax: number;
 }
 
 const prefix = "/media/";
@@ -45,10 +49,25 @@ export function createMediaRoute(
   /** Streams under way, by client. */
   const streams = new Map<number, number>();
   let streamCount = 0;
+  /** Links being looked up: anybody may ask for any. */
+  let soughtCount = 0;
+
+  async function seek(tokenDigest: Uint8Array): Promise<LinkedMedia | null> {
+    soughtCount += 1;
+    try {
+      return await parts.findLinkedMedia(tokenDigest);
+    } finally {
+      soughtCount -= 1;
+    }
+  }
 
   async function find(request: HttpRequest, response: HttpResponse): Promise<LinkedMedia | null> {
     const tokenDigest = digestOfToken(pathOf(request).slice(prefix.length));
-    const file = tokenDigest && (await parts.findLinkedMedia(tokenDigest));
+    if (tokenDigest !== null && soughtCount >= settings.linksSoughtMax) {
+      answerError(response, tooMany);
+      return null;
+    }
+    const file = tokenDigest && (await seek(tokenDigest));
     if (file === null) {
       answerError(response, { status: 404, code: "not_found", message: "There is no such media link." });
       return null;
@@ -61,9 +80,12 @@ export function createMediaRoute(
     return file;
   }
 
-  async function answer(request: HttpRequest, response: HttpResponse, signal: AbortSignal): Promise<void> {
-    const file = await find(request, response);
-    if (file === null || signal.aborted) return;
+  async function answer(
+    request: HttpRequest,
+    response: HttpResponse,
+    file: LinkedMedia,
+    signal: AbortSignal,
+  ): Promise<void> {
     if (file.accessToken === null) {
       log.warn(
         { clientRef: file.clientRef },
@@ -74,8 +96,7 @@ export function createMediaRoute(
     }
     const clientCount = streams.get(file.clientId) ?? 0;
     if (streamCount >= settings.streamsMax || clientCount >= settings.streamsPerClientMax) {
-      const message = "Too many files are being read just now, try again in a few seconds.";
-      answerError(response, { status: 503, code: "unavailable", message, retryAfterSeconds: 2 });
+      answerError(response, tooMany);
       return;
     }
     streamCount += 1;
@@ -100,8 +121,14 @@ export function createMediaRoute(
     const facts = await parts.mediaSource.look(asked);
     const etag = etagOf(facts.sha256);
     const headers = headersOf(facts, file.fileName, etag);
-    if (etag !== null && request.headers["if-none-match"] === etag) {
-      response.writeHead(304, headers);
+    const verdict = judgeConditions(request.headers, etag);
+    if (verdict === 412) {
+      const message = "This file is another one than If-Match asks for.";
+      answerError(response, { status: verdict, code: "failed_precondition", message });
+      return;
+    }
+    if (verdict === 304) {
+      response.writeHead(verdict, headers);
       response.end();
       return;
     }
@@ -110,7 +137,7 @@ export function createMediaRoute(
       response.end();
       return;
     }
-    const opened = await parts.mediaSource.open(asked, rangeOf(request, etag), signal);
+    const opened = await parts.mediaSource.open(asked, rangeOf(request.headers, etag), signal);
     const range = opened.contentRange === null ? {} : { "Content-Range": opened.contentRange };
     if (opened.status === 416) {
       for (const [name, value] of Object.entries(range)) response.setHeader(name, value);
@@ -125,10 +152,12 @@ export function createMediaRoute(
     response.end();
   }
 
-  function fail(error: unknown, response: HttpResponse): void {
+  function fail(error: unknown, response: HttpResponse, file: LinkedMedia | null): void {
     const isOutage = isDatabaseOutage(error);
-    if (error instanceof MediaFault) log.warn({ err: error }, "a file could not be had from WhatsApp");
-    else if (!isOutage) log.error({ err: error }, "a file could not be passed on");
+    const whose = { clientRef: file?.clientRef, phoneNumberId: file?.phoneNumberId };
+    if (error instanceof MediaFault) {
+      log.warn({ err: error, kind: error.kind, ...whose }, "a file could not be had from WhatsApp");
+    } else if (!isOutage) log.error({ err: error, ...whose }, "a file could not be passed on");
     if (response.headersSent) breakOff(response);
     else if (error instanceof MediaFault) {
       answerError(response, { status: 502, code: "unavailable", message: error.message });
@@ -141,16 +170,34 @@ export function createMediaRoute(
   return async (request, response) => {
     const gone = new AbortController();
     response.once("close", () => gone.abort());
+    for (const [name, value] of Object.entries(safeHeaders)) response.setHeader(name, value);
     const signal = AbortSignal.any([gone.signal, AbortSignal.timeout(settings.streamTimeoutMs)]);
+    let file: LinkedMedia | null = null;
     try {
-      await answer(request, response, signal);
+      file = await find(request, response);
+      if (file !== null && !signal.aborted) await answer(request, response, file, signal);
     } catch (error) {
       if (gone.signal.aborted) return;
       if (error instanceof SlowReader) breakOff(response);
-      else fail(error, response);
+      else fail(error, response, file);
     }
   };
 }
+
+/** Of every answer, errors too: whatever came of a link, nothing of it runs here. */
+const safeHeaders = {
+  "Content-Security-Policy": "sandbox; default-src 'none'",
+  "X-Content-Type-Options": "nosniff",
+  // The link is the key to the file.
+  "Referrer-Policy": "no-referrer",
+};
+
+const tooMany = {
+  status: 503,
+  code: "unavailable",
+  message: "Too many files are being read just now, try again in a few seconds.",
+  retryAfterSeconds: 2,
+};
 
 const noAccessToken =
   "The business that this file belongs to has no WhatsApp access token here, so the file cannot be fetched. The operator " +
@@ -164,63 +211,10 @@ function headersOf(facts: MediaFacts, fileName: string | null, etag: string | nu
     "Content-Disposition": dispositionOf(contentType, fileName),
     "Accept-Ranges": "bytes",
     "Cache-Control": "private",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    // The link is the key to the file.
-    "Referrer-Policy": "no-referrer",
     ...(etag !== null && { ETag: etag }),
   };
 }
 
 function lengthOf(byteCount: number | null): Record<string, string> {
   return byteCount === null ? {} : { "Content-Length": String(byteCount) };
-}
-
-/** The hash of the file names its content for good. */
-function etagOf(sha256: string | null): string | null {
-  return sha256 !== null && /^[A-Za-z0-9+/=_-]{16,100}$/.test(sha256) ? `"${sha256}"` : null;
-}
-
-/** One range is passed on; several, and one of another version of the file, are answered with all of it (RFC 9110). */
-function rangeOf(request: HttpRequest, etag: string | null): string | null {
-  const { range } = request.headers;
-  const condition = request.headers["if-range"];
-  if (typeof range !== "string" || !/^bytes=(?:\d{1,15}-\d{0,15}|-\d{1,15})$/.test(range)) return null;
-  return condition === undefined || condition === etag ? range : null;
-}
-
-/**
- * Gives back the memory of bytes that are on their way, now instead of at the next garbage collection, which for so few
- * objects comes late: a file would cost its whole length. Only memory that holds nothing else is given back; of a chunk
- * that has its buffer to itself nobody else has a view once it is written.
- */
-function release({ buffer, byteLength }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && byteLength === buffer.byteLength) buffer.transfer(0);
-}
-
-class SlowReader extends Error {}
-
-/** Settles when the reader has taken what was written. */
-function drained(response: HttpResponse, signal: AbortSignal, idleTimeoutMs: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error: Error | null) => {
-      clearTimeout(timer);
-      response.off("drain", drain);
-      signal.removeEventListener("abort", abort);
-      if (error === null) resolve();
-      else reject(error);
-    };
-    const drain = () => settle(null);
-    const abort = () => settle(new SlowReader("the stream was ended"));
-    const timer = setTimeout(() => settle(new SlowReader("the reader takes nothing")), idleTimeoutMs);
-    response.on("drain", drain);
-    signal.addEventListener("abort", abort);
-    if (signal.aborted) abort();
-  });
-}
-
-/** Ends an answer so that nobody takes what came of it for the whole. */
-function breakOff(response: HttpResponse): void {
-  if ("stream" in response) response.stream?.close(constants.NGHTTP2_INTERNAL_ERROR);
-  else response.destroy();
 }

@@ -141,7 +141,7 @@ function codeOf(body: CallAnswer["body"]): ErrorCode {
       return "CLIENT_NOT_FOUND";
     case "invalid_argument":
       if (reason !== null) return "MESSAGE_FAILED";
-      return /^to: /.test(String(body.message)) ? "INVALID_PHONE" : "VALIDATION_ERROR";
+      return /^to: /.test(tellPlainly(body)) ? "INVALID_PHONE" : "VALIDATION_ERROR";
     case "failed_precondition":
     case "unknown":
       return "MESSAGE_FAILED";

@@ -4,7 +4,8 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { OutgoingContent, Recipient, SendOutcome } from "../domain/outgoing.ts";
 import type { Database } from "../store/orm.ts";
-import { type ClaimedMessage, type MessageSettlement, settleMessage } from "../store/outgoing.ts";
+import type { ClaimedMessage } from "../store/outgoing.ts";
+import { type MessageSettlement, settleMessage } from "../store/outgoing-settlements.ts";
 import type { LimitChange } from "../store/send-limits.ts";
 
 export interface CourierParts {
@@ -23,14 +24,16 @@ export interface CourierParts {
 }
 
 export interface Courier {
-  /** Waits for the message's place in its number's rate and makes the request. */
-  carry(message: Carried): Promise<SendOutcome>;
+  /** Waits for the message's place in its number's rate and makes the request; `stop` ends the wait, and no more. */
+  carry(message: Carried, stop?: AbortSignal): Promise<SendOutcome>;
   /**
    * Records an outcome, again and again while the database is away, for as long as the message's lease would last.
    *
-   * @returns false if it could not be recorded; the message becomes `unknown` then
+   * What could not be recorded becomes `unknown`.
+   *
+   * @returns until when the recipient is held, for `hold_recipient`
    */
-  record(message: Carried, settlement: MessageSettlement, change: LimitChange): Promise<boolean>;
+  record(message: Carried, settlement: MessageSettlement, change: LimitChange): Promise<Date | null>;
   /** What cannot be recorded at once is given up from now on. */
   close(): void;
 }
@@ -46,9 +49,10 @@ const recordTriesMax = 50;
 export function createCourier({ database, openToken, graph, clock, log }: CourierParts): Courier {
   let isClosed = false;
   return {
-    async carry(message) {
+    async carry(message, stop) {
       const waitMs = message.sendAt.getTime() - clock.now().getTime();
-      if (waitMs > 0) await clock.sleep(waitMs);
+      if (waitMs > 0) await clock.sleep(waitMs, stop);
+      if (stop?.aborted) return { kind: "not_sent", message: "the gateway stopped before its turn came" };
       let accessToken: string;
       try {
         accessToken = openToken(message.accessTokenSealed);
@@ -65,11 +69,10 @@ export function createCourier({ database, openToken, graph, clock, log }: Courie
     async record(message, settlement, change) {
       for (let count = 1; ; count++) {
         try {
-          await settleMessage(database.pool, message, settlement, change, clock.now());
-          return true;
+          return await settleMessage(database.pool, message, settlement, change, clock.now());
         } catch (error) {
           log.warn({ err: error, messageId: message.id }, "the outcome of a send could not be recorded");
-          if (count === recordTriesMax || isClosed) return false;
+          if (count === recordTriesMax || isClosed) return null;
           await clock.sleep(recordAgainMs);
         }
       }

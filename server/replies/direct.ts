@@ -10,6 +10,7 @@ import type { OutgoingContent, Recipient } from "../domain/outgoing.ts";
 import type { Owner } from "../store/access.ts";
 import type { Database } from "../store/orm.ts";
 import {
+  findSentId,
   type NewMessage,
   type RepeatedMessage,
   renewMessage,
@@ -20,7 +21,7 @@ import { findSendingNumber, type SendingNumber } from "../store/sending-numbers.
 import type { Carried, Courier } from "./courier.ts";
 import { refuseSend, reportUnclear } from "./send-failure.ts";
 import type { SentEvents } from "./sent-events.ts";
-import { type JudgeError, judgeOutcome, type Verdict } from "./verdict.ts";
+import { type JudgeError, judgeOutcome, type Tries, type Verdict } from "./verdict.ts";
 
 export interface SendCall {
   clientRef: string | null;
@@ -111,13 +112,15 @@ export function createDirectSender(parts: DirectSenderParts, settings: DirectSen
       const number = await findSendingNumber(database.pool, owner, call.clientRef, call.phoneNumberId);
       const message = await reserve(owner, call, number);
       if ("wamid" in message) return message;
-      for (let attemptCount = 1; ; attemptCount++) {
+      const tries: Tries = { attemptCount: 1, faultCount: 0 };
+      for (; ; tries.attemptCount++) {
         const outcome = await courier.carry(message);
         const now = clock.now();
-        const verdict = judgeOutcome(outcome, attemptCount, parts.judgeError, now, parts.random());
+        const verdict = judgeOutcome(outcome, tries, parts.judgeError, now, parts.random());
+        if (verdict.settlement.state === "scheduled" && verdict.settlement.isFault) tries.faultCount++;
         const leftMs = settings.callTimeoutMs - (performance.now() - startMs) - settings.requestTimeoutMs;
         if (await mayRepeat(message, verdict, leftMs, now)) continue;
-        return await end(message, verdict, now);
+        return await end(message, verdict);
       }
     },
   };
@@ -133,7 +136,7 @@ export function createDirectSender(parts: DirectSenderParts, settings: DirectSen
     return await renewMessage(database.pool, message.id, leaseEnd());
   }
 
-  async function end(message: Carried, verdict: Verdict, now: Date): Promise<SentAnswer> {
+  async function end(message: Carried, verdict: Verdict): Promise<SentAnswer> {
     const { settlement, change, reason } = verdict;
     switch (settlement.state) {
       case "sent":
@@ -142,14 +145,22 @@ export function createDirectSender(parts: DirectSenderParts, settings: DirectSen
         return { id: message.id, wamid: settlement.wamid };
       case "unknown":
         await courier.record(message, settlement, change);
-        throw reportUnclear(message.id, settlement.message);
+        return await toldByStatus(message, reportUnclear(message.id, settlement.message));
       default: {
         const failure = { reason: reason ?? "refused", code: settlement.code, message: settlement.message };
-        await courier.record(message, { state: "failed", ...failure }, change);
-        const retryAt = settlement.state === "scheduled" ? settlement.readyAt : null;
-        throw refuseSend({ messageId: message.id, ...failure, retryAt }, now);
+        const heldUntil = await courier.record(message, { state: "failed", ...failure }, change);
+        const retryAt = settlement.state === "scheduled" ? (settlement.readyAt ?? heldUntil) : null;
+        const refusal = { messageId: message.id, ...failure, retryAt };
+        return await toldByStatus(message, refuseSend(refusal, clock.now()));
       }
     }
+  }
+
+  /** A status may have come first, and says that the message went out whatever the answer was. */
+  async function toldByStatus({ id }: Carried, otherwise: GatewayError): Promise<SentAnswer> {
+    const wamid = await findSentId(database.pool, id).catch(() => null);
+    if (wamid === null) throw otherwise;
+    return { id, wamid };
   }
 }
 

@@ -39,5 +39,6 @@ export async function markRead(
   }
   const { status, code, message } = outcome;
   const reason = parts.judgeError(status, code)?.reason ?? "refused";
-  throw refuseSend({ messageId: null, reason, code, message, retryAt: null }, parts.clock.now());
+  const refusal = { messageId: null, reason, code, message, retryAt: null };
+  throw refuseSend(refusal, parts.clock.now(), "the message was not marked as read");
 }

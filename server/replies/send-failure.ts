@@ -33,24 +33,21 @@ export interface Refusal {
   retryAt: Date | null;
 }
 
-export function refuseSend(refusal: Refusal, now: Date): GatewayError {
+/** @param what  what did not happen */
+export function refuseSend(refusal: Refusal, now: Date, what = "the message was not sent"): GatewayError {
   const { messageId, reason, code, retryAt } = refusal;
   const kind = kindByReason[reason] ?? "wrong_state";
   const field = fieldByReason[reason];
   const why = code === null ? reason : `${reason}, code ${code}`;
   const waits = kind === "over_limit" || kind === "unavailable";
-  return new GatewayError(
-    kind,
-    `${field ? `${field}: ` : ""}the message was not sent (${why}): ${refusal.message}`,
-    {
-      ...(field !== undefined && { field }),
-      ...(waits &&
-        retryAt && {
-          retryAfterSeconds: Math.max(1, Math.ceil((retryAt.getTime() - now.getTime()) / 1000)),
-        }),
-      send: { messageId, reason, code },
-    },
-  );
+  return new GatewayError(kind, `${field ? `${field}: ` : ""}${what} (${why}): ${refusal.message}`, {
+    ...(field !== undefined && { field }),
+    ...(waits &&
+      retryAt && {
+        retryAfterSeconds: Math.max(1, Math.ceil((retryAt.getTime() - now.getTime()) / 1000)),
+      }),
+    send: { messageId, reason, code },
+  });
 }
 
 /** Not safe to send again: it may have gone out. */

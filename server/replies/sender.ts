@@ -11,7 +11,8 @@
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { Database } from "../store/orm.ts";
-import { type ClaimedMessage, claimDueMessages, loseMessages, nextReadyAt } from "../store/outgoing.ts";
+import { type ClaimedMessage, claimDueMessages, nextReadyAt } from "../store/outgoing.ts";
+import { loseMessages } from "../store/outgoing-settlements.ts";
 import type { SendRates } from "../store/send-limits.ts";
 import type { Courier } from "./courier.ts";
 import type { SentEvents } from "./sent-events.ts";
@@ -20,7 +21,7 @@ import { type JudgeError, judgeOutcome } from "./verdict.ts";
 export interface ReplySender {
   /** Looks for due messages now. */
   wake(): void;
-  /** Claims nothing more, and settles when requests under way have ended or time is up. */
+  /** Starts no request any more, and settles when those under way have ended or time is up. */
   close(boundMs: number): Promise<void>;
 }
 
@@ -45,7 +46,7 @@ export interface ReplySenderSettings extends SendRates {
 }
 
 const claimMax = 50;
-const pauseMs = 2;
+const pauseMs = 10;
 
 export function createReplySender(parts: ReplySenderParts, settings: ReplySenderSettings): ReplySender {
   const { database, courier, sentEvents, clock, log } = parts;
@@ -54,6 +55,7 @@ export function createReplySender(parts: ReplySenderParts, settings: ReplySender
   let looking: Promise<void> | null = null;
   let isWoken = false;
   let isClosed = false;
+  const stopping = new AbortController();
   lookAt(0);
 
   function lookAt(delayMs: number): void {
@@ -116,10 +118,10 @@ export function createReplySender(parts: ReplySenderParts, settings: ReplySender
   }
 
   async function send(message: ClaimedMessage): Promise<void> {
-    const outcome = await courier.carry(message);
+    const outcome = await courier.carry(message, stopping.signal);
     const { settlement, change } = judgeOutcome(
       outcome,
-      message.attemptCount,
+      message,
       parts.judgeError,
       clock.now(),
       parts.random(),
@@ -141,6 +143,7 @@ export function createReplySender(parts: ReplySenderParts, settings: ReplySender
     },
     async close(boundMs) {
       isClosed = true;
+      stopping.abort();
       clearTimeout(timer?.handle);
       await looking;
       const stop = new AbortController();

@@ -38,11 +38,13 @@ export function createSentEvents({ database, publish, makeEvent, log }: SentEven
       for (;;) {
         const messages = await listUnpublished(database.pool, batchMax);
         if (messages.length === 0 || isClosed) break;
-        await Promise.all(messages.map(tellOne));
+        const told = await Promise.allSettled(messages.map(tellOne));
         await markPublished(
           database.pool,
-          messages.map(({ id }) => id),
+          messages.filter((_, index) => told[index]!.status === "fulfilled").map(({ id }) => id),
         );
+        const failed = told.find((one) => one.status === "rejected");
+        if (failed) throw failed.reason;
       }
     } while (isAskedAgain && !isClosed);
   }

@@ -72,7 +72,7 @@ export function followStatuses<Scope, Answer extends { isRefused?: boolean }>(
     const { phoneNumberId } = event;
     const { status, at, ...rest } = read;
     if (phoneNumberId === null || status === null) return [];
-    return [{ ...rest, phoneNumberId, status, at: at ?? clock.now() }];
+    return [{ ...rest, phoneNumberId, status, at: at ?? clock.now(), phone: event.user?.phone ?? null }];
   }
 }
 

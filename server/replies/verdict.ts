@@ -1,7 +1,8 @@
 /** What follows a request to WhatsApp: for its message, and for number and recipient. Pure. */
 
 import type { SendOutcome } from "../domain/outgoing.ts";
-import { type MessageSettlement, stoppedRetryMs } from "../store/outgoing.ts";
+import { stoppedRetryMs } from "../store/outgoing.ts";
+import type { MessageSettlement } from "../store/outgoing-settlements.ts";
 import type { LimitChange } from "../store/send-limits.ts";
 
 /** What is to be done about a refusal; null if nobody knows whether the message went out. */
@@ -21,16 +22,23 @@ export interface Verdict {
 
 /** Waits after the first, second, … request that is worth repeating; the last one stands for all further ones. */
 const retryWaitsMs = [1_000, 5_000, 20_000, 60_000];
-/** WhatsApp said so often that it cannot take the message now. */
-const refusalsMax = 5;
+/** After so many faults of WhatsApp's own the message is given up. */
+const faultsMax = 5;
+
+/** What was tried before. */
+export interface Tries {
+  /** Requests made for the message, this one included. */
+  attemptCount: number;
+  /** Those before this one that WhatsApp failed at by a fault of its own. */
+  faultCount: number;
+}
 
 /**
- * @param attemptCount  requests made for the message, this one included
- * @param jitter        0 to 1: spreads what waits for the same number
+ * @param jitter  0 to 1: spreads what waits for the same number
  */
 export function judgeOutcome(
   outcome: SendOutcome,
-  attemptCount: number,
+  tries: Tries,
   judgeError: JudgeError,
   now: Date,
   jitter: number,
@@ -48,7 +56,8 @@ export function judgeOutcome(
       return {
         settlement: {
           state: "scheduled",
-          readyAt: retryAt(attemptCount, now),
+          readyAt: retryAt(tries.attemptCount, now),
+          isFault: false,
           code: null,
           message: outcome.message,
         },
@@ -56,13 +65,13 @@ export function judgeOutcome(
         reason: "whatsapp_unreachable",
       };
     case "refused":
-      return judgeRefusal(outcome, attemptCount, judgeError, now, jitter);
+      return judgeRefusal(outcome, tries, judgeError, now, jitter);
   }
 }
 
 function judgeRefusal(
   { status, code, message }: SendOutcome & { kind: "refused" },
-  attemptCount: number,
+  { faultCount }: Tries,
   judgeError: JudgeError,
   now: Date,
   jitter: number,
@@ -71,13 +80,19 @@ function judgeRefusal(
   if (error === null) return unclear(message);
   const { action, reason } = error;
   const failed: MessageSettlement = { state: "failed", reason, code, message };
-  const later = (readyAt: Date | null): MessageSettlement => ({ state: "scheduled", readyAt, code, message });
+  const later = (readyAt: Date | null): MessageSettlement => ({
+    state: "scheduled",
+    readyAt,
+    isFault: action === "retry",
+    code,
+    message,
+  });
   switch (action) {
     case "fail":
       return { settlement: failed, change: { kind: "none" }, reason };
     case "retry":
       return {
-        settlement: attemptCount < refusalsMax ? later(retryAt(attemptCount, now)) : failed,
+        settlement: faultCount + 1 < faultsMax ? later(retryAt(faultCount + 1, now)) : failed,
         change: { kind: "none" },
         reason,
       };
@@ -99,7 +114,7 @@ function unclear(message: string): Verdict {
   return { settlement: { state: "unknown", message }, change: { kind: "none" }, reason: null };
 }
 
-function retryAt(attemptCount: number, now: Date): Date {
-  const waitMs = retryWaitsMs[Math.min(attemptCount, retryWaitsMs.length) - 1]!;
+function retryAt(count: number, now: Date): Date {
+  const waitMs = retryWaitsMs[Math.min(count, retryWaitsMs.length) - 1]!;
   return new Date(now.getTime() + waitMs);
 }

@@ -2,7 +2,7 @@
 
 import type pg from "pg";
 import { type OutgoingContent, type Recipient, recipientKey } from "../domain/outgoing.ts";
-import { inTransaction } from "./outgoing.ts";
+import { inTransaction } from "./in-transaction.ts";
 import { lockLimits, type SendRates } from "./send-limits.ts";
 
 /** A message of a call, which sends it itself. */
@@ -115,4 +115,13 @@ export async function renewMessage(pool: pg.Pool, id: string, leasedUntil: Date)
     [id, leasedUntil],
   );
   return renewed.rowCount === 1;
+}
+
+/** WhatsApp's id of a message that turned out to be sent; null if it did not. */
+export async function findSentId(pool: pg.Pool, id: string): Promise<string | null> {
+  const found = await pool.query<{ wamid: string | null }>(
+    "SELECT wamid FROM outgoing_message WHERE id = $1 AND state = 'sent'",
+    [id],
+  );
+  return found.rows[0]?.wamid ?? null;
 }

@@ -3,7 +3,8 @@
 import type pg from "pg";
 import type { MessageStatus, OutgoingContent, Recipient } from "../domain/outgoing.ts";
 import { plainArray, textArray } from "./arrays.ts";
-import { cancelRest, inTransaction, releaseNext } from "./outgoing.ts";
+import { inTransaction } from "./in-transaction.ts";
+import { cancelRest, lockAnswers, releaseNext } from "./outgoing-answers.ts";
 
 /** A status event of a number, as far as it concerns a message of ours. */
 export interface StatusNews {
@@ -11,6 +12,8 @@ export interface StatusNews {
   wamid: string;
   status: MessageStatus;
   at: Date;
+  /** Digits that WhatsApp knows the recipient by; null if the status does not say. */
+  phone: string | null;
   /** Our id, if the status carried what may be one. */
   messageId: string | null;
   errorCode: number | null;
@@ -57,11 +60,15 @@ export async function applyStatuses(pool: pg.Pool, news: readonly StatusNews[], 
   if (ours.rows.length === 0) return false;
   return await inTransaction(pool, async (client) => {
     let isSent = false;
+    await lockAnswers(
+      client,
+      ours.rows.map((row) => row.id),
+    );
     for (const { id, index } of ours.rows) {
       const one = news[index - 1]!;
       const applied = await client.query<{ delivery_id: string | null; position: number; state: string }>(
         applyText,
-        [id, one.status, one.wamid, one.at, now, one.reason, one.errorCode, one.errorMessage],
+        [id, one.status, one.wamid, one.at, now, one.reason, one.errorCode, one.errorMessage, one.phone],
       );
       const row = applied.rows[0];
       if (row === undefined) continue;
@@ -85,6 +92,7 @@ const findText = `
 const rankOf = (status: string) =>
   `coalesce(array_position('{sent,failed,delivered,read,played}', ${status}), 0)`;
 
+/** A message that was refused for the moment, or canceled after that, went out all the same if a status says so. */
 const applyText = `
   UPDATE outgoing_message m SET
     status = $2, wamid = $3, accepted_at = coalesce(m.accepted_at, $4),
@@ -92,11 +100,12 @@ const applyText = `
     read_at = CASE WHEN $2 = 'read' THEN $4 ELSE m.read_at END,
     played_at = CASE WHEN $2 = 'played' THEN $4 ELSE m.played_at END,
     state = CASE WHEN $2 = 'failed' THEN 'failed' ELSE 'sent' END,
-    leased_until = NULL, settled_at = coalesce(m.settled_at, $5),
+    phone = CASE WHEN m.delivery_id IS NULL AND m.accepted_at IS NULL THEN coalesce($9, m.phone) ELSE m.phone END,
+    leased_until = NULL, ready_at = NULL, settled_at = coalesce(m.settled_at, $5),
     reason = CASE WHEN $2 = 'failed' THEN $6 END,
     error_code = CASE WHEN $2 = 'failed' THEN $7::int END,
     error_message = CASE WHEN $2 = 'failed' THEN $8 END
-  WHERE m.id = $1 AND m.state IN ('sending', 'sent', 'unknown', 'failed')
+  WHERE m.id = $1 AND m.attempt_count > 0
     AND ${rankOf("$2::text")} > ${rankOf("m.status")}
   RETURNING m.delivery_id, m.position, m.state`;
 

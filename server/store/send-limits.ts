@@ -46,6 +46,10 @@ export interface SendLimits {
 
 /** A place further away than this is not taken: the message waits in the table. */
 const horizonMs = 1_000;
+/** A number that was stopped is tried with one message in this time, which is longer than a request can last. */
+const trialMs = 30_000;
+/** A bucket that is fuller than it can be, by more than this, was filled by a clock that was ahead: it counts as empty. */
+const clockStepMs = 10_000;
 
 /** Locks the limits of these pairs until the transaction ends. */
 export async function lockLimits(
@@ -95,9 +99,13 @@ export async function lockLimits(
       const key = `${asked.numberId} ${asked.recipient}`;
       const number = numbers.get(asked.numberId)!;
       const pair = limits.get(key)!;
+      const intervalMs = 1_000 / rates.perNumberSecond;
+      if (number.nextMs > nowMs + horizonMs + intervalMs + clockStepMs) number.nextMs = nowMs;
+      if (pair.nextMs > nowMs + rates.pairBurst * rates.pairIntervalMs + clockStepMs) pair.nextMs = nowMs;
       const place = findPlace(number, pair, nowMs, rates);
       if (place.kind === "wait") return place;
-      number.nextMs = place.sendAtMs + 1_000 / rates.perNumberSecond;
+      if (number.stoppedReason !== null) number.heldMs = nowMs + trialMs;
+      number.nextMs = place.sendAtMs + intervalMs;
       pair.nextMs = Math.max(pair.nextMs, nowMs) + rates.pairIntervalMs;
       touched.add(key);
       return place;
@@ -108,9 +116,15 @@ export async function lockLimits(
       const numbersTouched = [...new Set(pairsTouched.map((pair) => pair.numberId))];
       await Promise.all([
         client.query(
-          `UPDATE sending_number n SET next_at = to_timestamp(u.next_ms / 1000)
-           FROM unnest($1::int[], $2::float8[]) AS u(number_id, next_ms) WHERE n.number_id = u.number_id`,
-          [plainArray(numbersTouched), plainArray(numbersTouched.map((id) => numbers.get(id)!.nextMs))],
+          `UPDATE sending_number n SET next_at = to_timestamp(u.next_ms / 1000),
+             held_until = greatest(n.held_until, to_timestamp(u.held_ms / 1000))
+           FROM unnest($1::int[], $2::float8[], $3::float8[]) AS u(number_id, next_ms, held_ms)
+           WHERE n.number_id = u.number_id`,
+          [
+            plainArray(numbersTouched),
+            plainArray(numbersTouched.map((id) => numbers.get(id)!.nextMs)),
+            plainArray(numbersTouched.map((id) => numbers.get(id)!.heldMs)),
+          ],
         ),
         client.query(
           `UPDATE sending_pair p SET next_at = to_timestamp(u.next_ms / 1000)
@@ -144,20 +158,24 @@ function findPlace(number: NumberLimit, pair: PairLimit, nowMs: number, rates: S
 /** What an answer of WhatsApp means for others than its message. */
 export type LimitChange =
   | { kind: "none" }
-  /** A message went through: whatever held number and recipient back has ended. */
+  /** A message went through: whatever held number and recipient back when it was sent has ended. */
   | { kind: "cleared" }
   | { kind: "hold_number"; until: Date }
   | { kind: "stop_number"; reason: string; until: Date }
-  /** 4^n seconds, n = how often in a row before. */
+  /** 4^n seconds, n = how often in a row before; what is refused while the recipient is held counts no further. */
   | { kind: "hold_recipient" };
 
 const recipientHoldsMax = 6;
 
-/** @returns until when the recipient is held, for `hold_recipient` */
+/**
+ * @param sentAt  when the message was sent that shows it
+ * @returns until when the recipient is held, for `hold_recipient`
+ */
 export async function changeLimits(
   client: pg.ClientBase,
   { numberId, recipient }: PairAsked,
   change: LimitChange,
+  sentAt: Date,
   now: Date,
 ): Promise<Date | null> {
   switch (change.kind) {
@@ -167,8 +185,9 @@ export async function changeLimits(
       await Promise.all([
         client.query(
           `UPDATE sending_number SET stopped_reason = NULL, stopped_at = NULL, held_until = '-infinity'
-           WHERE number_id = $1 AND (stopped_reason IS NOT NULL OR held_until > '-infinity') AND held_until <= $2`,
-          [numberId, now],
+           WHERE number_id = $1 AND CASE WHEN stopped_reason IS NULL
+             THEN held_until > '-infinity' AND held_until <= $2 ELSE stopped_at <= $3 END`,
+          [numberId, now, sentAt],
         ),
         client.query(
           `UPDATE sending_pair SET held_in_a_row = 0 WHERE number_id = $1 AND recipient = $2 AND held_in_a_row > 0`,
@@ -196,8 +215,10 @@ export async function changeLimits(
         `INSERT INTO sending_pair (number_id, recipient, held_until, held_in_a_row)
          VALUES ($1, $2, $3::timestamptz + interval '1 second', 1)
          ON CONFLICT (number_id, recipient) DO UPDATE SET
-           held_until = $3::timestamptz + interval '1 second' * 4 ^ sending_pair.held_in_a_row,
-           held_in_a_row = least(sending_pair.held_in_a_row + 1, ${recipientHoldsMax})
+           held_until = CASE WHEN sending_pair.held_until > $3 THEN sending_pair.held_until
+             ELSE $3::timestamptz + interval '1 second' * 4 ^ sending_pair.held_in_a_row END,
+           held_in_a_row = CASE WHEN sending_pair.held_until > $3 THEN sending_pair.held_in_a_row
+             ELSE least(sending_pair.held_in_a_row + 1, ${recipientHoldsMax}) END
          RETURNING held_until`,
         [numberId, recipient, now],
       );

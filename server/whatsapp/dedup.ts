@@ -6,7 +6,8 @@
 import { hash } from "node:crypto";
 
 /**
- * A message by number, id and type: the real message after an `unsupported` placeholder of the same id is new.
+ * A message by number, id and type: the real message after an `unsupported` placeholder of the same id is new. Of what
+ * the business sends no other type counts: an echo may have another one than the message had that was sent through us.
  *
  * @param direction  `sent` is what the business sends: echoes, and our own sends, which share the key of their echo
  * @param type       WhatsApp's message type, `unsupported` if it has none
@@ -17,7 +18,8 @@ export function hashMessage(
   wamid: string,
   type: string,
 ): string {
-  return hashParts([direction, phoneNumberId, wamid, type]);
+  const countedType = direction === "received" || type === "unsupported" ? type : "";
+  return hashParts([direction, phoneNumberId, wamid, countedType]);
 }
 
 /** @param recipientId  the participant in groups, else the recipient's user id or phone */

@@ -121,7 +121,8 @@ function judge(
   const words = textOf(recordOf(error?.error_data)?.details) ?? textOf(error?.message) ?? `status ${status}`;
   const message = show(words);
   if (judgeSendError(status, code) === null) return { kind: "unclear", message };
-  return { kind: "refused", status, code, message };
+  const traceId = textOf(error?.fbtrace_id);
+  return { kind: "refused", status, code, message, ...(traceId !== null && { traceId: show(traceId) }) };
 }
 
 function codeOf(value: unknown): number | null {

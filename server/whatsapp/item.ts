@@ -1,6 +1,6 @@
 /** One item of a change and the event it becomes: messages, echoes, statuses, errors, user actions, whole changes. */
 
-import type { IncomingEvent } from "../domain/event.ts";
+import type { DedupKey, IncomingEvent } from "../domain/event.ts";
 import { messageTypeOf, readEntry, readRevision } from "./content.ts";
 import { hashItem, hashMessage, hashStatus } from "./dedup.ts";
 import { readHistory } from "./history.ts";
@@ -44,7 +44,7 @@ export function makeSent(echo: Item, around: Surroundings): IncomingEvent {
   event.user = readEchoRecipient(echo, around.contacts, around.businessPhone);
   if (hasIdentity(event)) event.entry = readEntry(echo, type, "bot");
   event.revision = readRevision(echo, type);
-  event.dedup.placedAt = dayOf(event.occurredAt);
+  Object.assign(event.dedup, daysOf(event.occurredAt));
   return event;
 }
 
@@ -139,13 +139,21 @@ function hashOfStatus(status: Item): string | null {
 
 /**
  * Keys of what the business sends lie by the day: of a message sent through us both its sending and its echo are told,
- * each with a time of its own, seconds apart.
+ * each with a time of its own, seconds apart. Near midnight those may be two days, so the key lies at both.
  */
-function dayOf(at: Date | null): Date | null {
-  return at && new Date(Math.floor(at.getTime() / dayMs) * dayMs);
+function daysOf(at: Date | null): Pick<DedupKey, "placedAt" | "alsoPlacedAt"> {
+  if (at === null) return { placedAt: null };
+  const dayAt = (ms: number) => new Date(Math.floor(ms / dayMs) * dayMs);
+  const placedAt = dayAt(at.getTime());
+  for (const nearMs of [at.getTime() - midnightMarginMs, at.getTime() + midnightMarginMs]) {
+    const alsoPlacedAt = dayAt(nearMs);
+    if (alsoPlacedAt.getTime() !== placedAt.getTime()) return { placedAt, alsoPlacedAt };
+  }
+  return { placedAt };
 }
 
 const dayMs = 24 * 3_600_000;
+const midnightMarginMs = 10 * 60_000;
 
 /** A conversation needs somebody to be had with. */
 function hasIdentity(event: IncomingEvent): boolean {

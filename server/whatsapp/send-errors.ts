@@ -59,6 +59,7 @@ const rules: readonly Rule[] = [
   { action: "fail", reason: "template_stopped", codes: [132015, 132016] },
 ];
 
+const rateLimitCode = 130429;
 const ruleByCode = new Map(rules.flatMap((rule) => rule.codes.map((code) => [code, rule] as const)));
 
 /**
@@ -69,6 +70,8 @@ export function judgeSendError(httpStatus: number, code: number | null): SendErr
   const rule = code === null ? undefined : findRule(code);
   // Answers that may mean anything, on a status that says that the server failed half-way.
   if (httpStatus >= 500 && (rule === undefined || rule.action === "retry")) return null;
+  // Whatever stands before Graph limits us, and knows no codes.
+  if (httpStatus === 429 && rule === undefined) return ruleByCode.get(rateLimitCode)!;
   return rule ?? { action: "fail", reason: "refused" };
 }
 

@@ -268,7 +268,7 @@ describe("a wrong request is answered with the field and the rule", () => {
     [
       "transformer of nobody",
       { transformer: "nobody" },
-      /^transformer: nobody is not loaded; there are insights, intelli, raw$/,
+      /^transformer: nobody is not loaded; there are cloudevents, insights, intelli, raw, slack$/,
     ],
     ["transformer with a wrong name", { transformer: "../raw" }, /^transformer: /],
     [

@@ -49,6 +49,17 @@ describe("a file is shown in place", () => {
   });
 });
 
+test.each([
+  ["IMAGE/SVG+XML; charset=utf-8", "attachment"],
+  ["image/svg+xml;codecs=opus", "attachment"],
+  ["Text/HTML;codecs=opus", "attachment"],
+  ["image/png, text/html", "attachment"],
+  ["image/png;charset=utf-8", "inline"],
+  ["IMAGE/JPEG", "inline"],
+])("a file that WhatsApp calls %s is shown as %s", (mimeType, kind) => {
+  expect(dispositionOf(contentTypeOf(mimeType), null)).toMatch(new RegExp(`^${kind}; `));
+});
+
 describe("the name of a file", () => {
   const nameOf = (fileName: string | null, contentType = "application/pdf") =>
     dispositionOf(contentType, fileName).replace("attachment; ", "");

@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { hash, randomBytes } from "node:crypto";
 import { connect as connectHttp2 } from "node:http2";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createMediaLinks } from "../../server/domain/media-link.ts";
@@ -40,7 +40,7 @@ beforeEach(async () => {
       caPem: null,
       egressProxy: null,
     },
-    { fileBytesMax: 100 * 1024 * 1024, locationKeptMs: 300_000, idleTimeoutMs: 1_000 },
+    { fileBytesMax: 100 * 1024 * 1024, locationKeptMs: 300_000, failureKeptMs: 5_000, idleTimeoutMs: 1_000 },
     partClock,
   );
   linked = file;
@@ -63,6 +63,12 @@ function addFile(mimeType = "image/jpeg", bytes: Uint8Array = digits, fileName: 
 const get = (headers: Record<string, string> = {}, method = "GET") =>
   fetch(`${port.url}${link.url}`, { method, headers });
 
+const safeHeaders = {
+  "x-content-type-options": "nosniff",
+  "content-security-policy": "sandbox; default-src 'none'",
+  "referrer-policy": "no-referrer",
+};
+
 describe("a media link", () => {
   test.each<[string, string, string | null, string]>([
     ["a picture", "image/jpeg", null, 'inline; filename="file.jpg"'],
@@ -82,12 +88,11 @@ describe("a media link", () => {
           "content-type": type,
           "content-length": "25",
           "content-disposition": disposition,
-          "x-content-type-options": "nosniff",
-          "content-security-policy": "sandbox; default-src 'none'",
+          ...safeHeaders,
           "cache-control": "private",
-          "referrer-policy": "no-referrer",
           "accept-ranges": "bytes",
         });
+        expect(answer.headers.get("access-control-allow-origin")).toBeNull();
         expect(await answer.text()).toBe(method === "GET" ? "<script>alert(1)</script>" : "");
       }
       // HEAD is answered from what the look-up told.
@@ -118,6 +123,8 @@ describe("a media link", () => {
     ["bytes=0-1,4-5", 200, "0123456789", null],
     ["items=0-1", 200, "0123456789", null],
     ["bytes=-", 200, "0123456789", null],
+    ["bytes=5-2", 200, "0123456789", null],
+    ["bytes=0-1\u00a0", 200, "0123456789", null],
   ])("asked for %s answers %i", async (range, status, body, contentRange) => {
     addFile();
     const answer = await get({ Range: range });
@@ -140,7 +147,30 @@ describe("a media link", () => {
     const etag = (await get()).headers.get("etag")!;
     expect((await get({ Range: "bytes=5-", "If-Range": etag })).status).toBe(206);
     expect((await get({ Range: "bytes=5-", "If-Range": '"another"' })).status).toBe(200);
-    expect((await get({ "If-None-Match": etag })).status).toBe(304);
+    expect((await get({ Range: "bytes=5-", "If-Range": `W/${etag}` })).status).toBe(200);
+  });
+
+  test.each<[string, string, number]>([
+    ["If-None-Match", "ETAG", 304],
+    // As a proxy that packs answers writes it.
+    ["If-None-Match", "W/ETAG", 304],
+    ["If-None-Match", '"another", ETAG', 304],
+    ["If-None-Match", "*", 304],
+    ["If-None-Match", '"another"', 200],
+    ["If-Match", "ETAG", 200],
+    ["If-Match", '"another", ETAG', 200],
+    ["If-Match", "*", 200],
+    ["If-Match", '"another"', 412],
+    ["If-Match", "W/ETAG", 412],
+  ])("asked with %s: %s answers %i", async (name, value, status) => {
+    addFile();
+    const etag = (await get({}, "HEAD")).headers.get("etag")!;
+    for (const method of ["GET", "HEAD"]) {
+      const answer = await get({ [name]: value.replace("ETAG", etag) }, method);
+      expect(answer.status).toBe(status);
+      if (status !== 412) expect(answer.headers.get("etag")).toBe(etag);
+      if (status === 304) expect(await answer.text()).toBe("");
+    }
   });
 
   test("gives all of it where WhatsApp's host knows no ranges", async () => {
@@ -153,14 +183,25 @@ describe("a media link", () => {
 });
 
 describe("is refused in words", () => {
-  const errorOf = async (answer: Response) => ({
-    status: answer.status,
-    ...((await answer.json()) as { code: string; message: string }),
-  });
+  const errorOf = async (answer: Response) => {
+    // An error runs no more on our origin than a file does, and no other origin may read it.
+    expect(Object.fromEntries(answer.headers)).toMatchObject(safeHeaders);
+    expect(answer.headers.get("access-control-allow-origin")).toBeNull();
+    return { status: answer.status, ...((await answer.json()) as { code: string; message: string }) };
+  };
 
   test("if nobody made it", async () => {
-    for (const token of ["", "x", "A".repeat(32), `${link.url.slice(7)}/..`, "%2e%2e"]) {
-      const answer = await fetch(`${port.url}/media/${token}`);
+    const token = link.url.slice("/media/".length);
+    for (const tried of [
+      "",
+      "x",
+      "A".repeat(32),
+      token.toLowerCase(),
+      `${token}/`,
+      `${token}%00`,
+      `%2e/${token}=`,
+    ]) {
+      const answer = await fetch(`${port.url}/media/${tried}`);
       expect(await errorOf(answer)).toMatchObject({ status: 404, code: "not_found" });
     }
     expect(graph.requests).toEqual([]);
@@ -186,11 +227,34 @@ describe("is refused in words", () => {
     expect(answer.message).not.toContain("shop");
   });
 
+  test("if too many links are looked up at once, before the database is asked", async () => {
+    const found = Promise.withResolvers<null>();
+    let askedCount = 0;
+    const busy = await listenWithRoutes({
+      findLinkedMedia: () => {
+        askedCount += 1;
+        return found.promise;
+      },
+    });
+    const ask = () => fetch(`${busy.url}/media/${"A".repeat(32)}`);
+    const waiting = Array.from({ length: 10 }, ask);
+    await waitFor(
+      "ten look-ups",
+      () => askedCount,
+      (count) => count === 10,
+    );
+    expect(await errorOf(await ask())).toMatchObject({ status: 503, code: "unavailable" });
+    expect(askedCount).toBe(10);
+    found.resolve(null);
+    for (const answer of await Promise.all(waiting)) expect(answer.status).toBe(404);
+    expect((await ask()).status).toBe(404);
+  });
+
   test("if the database is away", async () => {
     const broken = await listenWithRoutes({
       findLinkedMedia: () => Promise.reject(Object.assign(new Error("connect"), { code: "ECONNREFUSED" })),
     });
-    expect((await fetch(`${broken.url}${link.url}`)).status).toBe(503);
+    expect(await errorOf(await fetch(`${broken.url}${link.url}`))).toMatchObject({ status: 503 });
   });
 
   test("in any other way than GET and HEAD", async () => {
@@ -255,6 +319,36 @@ test("no log line tells a link", async () => {
   expect(JSON.stringify(port.logLines)).not.toContain(link.url.slice("/media/".length));
 });
 
+test("the log names the client whose token WhatsApp refuses", async () => {
+  addFile();
+  graph.answerWith({ status: 401, body: { error: { code: 190 } } });
+  await get();
+  expect(port.logLines).toContainEqual(
+    expect.objectContaining({ kind: "token_refused", clientRef: "shop", phoneNumberId: "6201" }),
+  );
+});
+
+test("a file that is not the one that Graph promised is never taken for whole", async () => {
+  const bytes = randomBytes(200_000);
+  const other = hash("sha256", "another file", "hex");
+  graph.media.add(file.mediaId, {
+    bytes,
+    mimeType: "image/png",
+    phoneNumberId: "6201",
+    accessToken,
+    facts: { sha256: other },
+  });
+  const answer = await get();
+  expect(answer.headers.get("content-length")).toBe("200000");
+  await expect(answer.arrayBuffer()).rejects.toThrow();
+  const line = await waitFor(
+    "line in the log",
+    () => port.logLines.find(({ kind }) => kind === "altered"),
+    (found) => found !== undefined,
+  );
+  expect(line).toMatchObject({ clientRef: "shop" });
+});
+
 test.each(["short", "endless"] as const)("a file that comes %s is never taken for whole", async (how) => {
   addFile("video/mp4", Buffer.alloc(200_000));
   if (how === "endless") {
@@ -268,7 +362,7 @@ test.each(["short", "endless"] as const)("a file that comes %s is never taken fo
         caPem: null,
         egressProxy: null,
       },
-      { fileBytesMax: 1_000_000, locationKeptMs: 1, idleTimeoutMs: 1_000 },
+      { fileBytesMax: 1_000_000, locationKeptMs: 1, failureKeptMs: 1, idleTimeoutMs: 1_000 },
       { now: () => clock.at, sleep: () => Promise.resolve() },
     );
     port = await listenWithRoutes({

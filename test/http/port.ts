@@ -107,7 +107,13 @@ export async function listenWithRoutes(
       heldBytesMax: 64 * 1024 * 1024,
       ...settings,
     },
-    { idleTimeoutMs: 5_000, streamTimeoutMs: 10_000, streamsMax: 10, streamsPerClientMax: 10 },
+    {
+      idleTimeoutMs: 5_000,
+      streamTimeoutMs: 10_000,
+      streamsMax: 10,
+      streamsPerClientMax: 10,
+      linksSoughtMax: 10,
+    },
   );
   return { ...(await listenWith(handler)), published, kept, logLines };
 }

@@ -56,6 +56,7 @@ describe("an error has its documented code, a message and the status", () => {
     ["an unknown client", aText({ client_ref: "nobody" }), null, 404, "CLIENT_NOT_FOUND"],
     ["a bad recipient", aText({ to: "asdf" }), null, 400, "INVALID_PHONE"],
     ["no recipient", aText({ to: undefined }), null, 400, "INVALID_PHONE"],
+    ["a recipient that is no text", aText({ to: 15558880200 }), null, 400, "INVALID_PHONE"],
     ["a recipient that WhatsApp refuses", aText(), graphError(400, 131030, "x"), 400, "INVALID_PHONE"],
     ["no JSON", "{", null, 400, "VALIDATION_ERROR"],
     ["an unknown type", aText({ type: "poem" }), null, 400, "VALIDATION_ERROR"],

@@ -103,3 +103,32 @@ test("requests under way at one moment do not go out twice when the gateway stop
     await testDatabase.close();
   }
 });
+
+test("two gateways send each reply once, and those of one answer in order", async () => {
+  const testDatabase = await openTestDatabase();
+  const setup = await openReplies({ databaseUrl: testDatabase.url });
+  const other = await startTestGateway({
+    databaseUrl: testDatabase.url,
+    env: { WHATSAPP_GRAPH_URL: setup.graph.url },
+  });
+  try {
+    const texts = ["one", "two", "three"];
+    setup.answer.body = { messages: texts.map((text) => ({ text, delay: 0 })) };
+    const phones = Array.from({ length: 12 }, (_, index) => `1555888${2_000 + index}`);
+    for (const from of phones) await setup.userWrites({ from });
+    await setup.waitForScheduled(
+      phones.flatMap(() => texts.map(() => "sent")),
+      30_000,
+    );
+    const { sends } = setup.graph.messages;
+    expect(new Set(sends.map(({ body }) => body.biz_opaque_callback_data)).size).toBe(sends.length);
+    for (const phone of phones) {
+      const ours = sends.filter(({ body }) => body.to === `+${phone}`);
+      expect(ours.map(({ body }) => body.text.body)).toEqual(texts);
+    }
+  } finally {
+    await other.close();
+    await setup.close();
+    await testDatabase.close();
+  }
+}, 60_000);

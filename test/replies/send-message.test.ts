@@ -87,6 +87,28 @@ describe("SendMessage", () => {
     expect(rows).toEqual([{ sender: "bot", content: "Hello from us" }]);
   });
 
+  test("shows a template in the conversation by its name and what fills it", async () => {
+    const text = (value: string) => ({ type: "text", text: value });
+    const template = {
+      name: "order_ready",
+      language: { code: "en_US" },
+      components: [
+        { type: "header", parameters: [{ type: "image", image: { id: "1" } }] },
+        { type: "body", parameters: [text("Ada"), text("1234")] },
+      ],
+    };
+    expect((await send({ text: undefined, template })).status).toBe(200);
+    expect((await send({ text: undefined, template: { ...template, components: [] } })).status).toBe(200);
+    await setup.gateway.waitForStates(2, ["delivered"], { event_type: "message.sent" });
+    const rows = await queryRows(setup.gateway.databaseUrl)(
+      "SELECT content, content_type FROM message ORDER BY sequence",
+    );
+    expect(rows).toEqual([
+      { content: "order_ready: Ada, 1234", content_type: "text" },
+      { content: "order_ready", content_type: "text" },
+    ]);
+  });
+
   test("gives the caller's own value back in statuses, and leaves nothing of ours where there was none", async () => {
     await send({ callback_data: "order-7" });
     await send();
@@ -108,6 +130,14 @@ describe("SendMessage", () => {
     expect(second.body).toEqual(first.body);
     const other = await send({ idempotency_key: "k1", text: { body: "another" } });
     expect(other.body.code).toBe("invalid_argument");
+    expect(setup.graph.messages.sends).toHaveLength(1);
+  });
+
+  test("sends once for an idempotency key, though the calls come at the same time", async () => {
+    setup.graph.messages.answerSends({ delayMs: 300 });
+    const answers = await Promise.all([1, 2, 3].map(() => send({ idempotency_key: "k1" })));
+    expect(answers.map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1);
     expect(setup.graph.messages.sends).toHaveLength(1);
   });
 
@@ -166,6 +196,8 @@ describe("SendMessage tells why nothing was sent", () => {
     ["status 500 without Graph's error", { status: 500, body: "oops" }],
     ["status 503 with a transient code", graphError(503, 131016, "x")],
     ["status 200 without an id", { status: 200, body: "{}" }],
+    ["status 200 with an answer that is too long", { status: 200, body: "x".repeat(300_000) }],
+    ["status 200 with an id that is none", { status: 200, body: { messages: [{ id: "x".repeat(300) }] } }],
   ] as [string, SendAnswer][])("%s leaves the outcome unknown, with our id", async ([, answer]) => {
     setup.graph.messages.answerSends(answer);
     const { status, body } = await send();
@@ -267,4 +299,7 @@ test("MarkRead tells WhatsApp, with a typing indicator if asked", async () => {
     message_id: "x",
   });
   expect(refused.body.code).toBe("invalid_argument");
+  expect(refused.body.message).toBe(
+    "the message was not marked as read (request_invalid, code 131009): no such message",
+  );
 });

@@ -49,6 +49,26 @@ describe("a message repeats one of the same number, id and type", () => {
     expect(echoKey()).toBe(hashMessage("sent", business.phoneNumberId, "wamid.sent-1", "text"));
     expect(keyOf(aChange({ messages: [anEcho()] }, "message_echoes"))).toBe(echoKey());
   });
+
+  test("and an echo of another type repeats it, but for a placeholder", () => {
+    expect(echoKey({ type: "interactive" })).toBe(echoKey());
+    expect(echoKey({ type: "unsupported" })).not.toBe(echoKey());
+  });
+
+  test.for([
+    ["2026-03-05T00:00:00Z", ["2026-03-05", "2026-03-04"]],
+    ["2026-03-05T00:09:59Z", ["2026-03-05", "2026-03-04"]],
+    ["2026-03-05T00:10:00Z", ["2026-03-05", undefined]],
+    ["2026-03-05T12:00:00Z", ["2026-03-05", undefined]],
+    ["2026-03-05T23:49:59Z", ["2026-03-05", undefined]],
+    ["2026-03-05T23:50:00Z", ["2026-03-05", "2026-03-06"]],
+    ["2026-03-05T23:59:59Z", ["2026-03-05", "2026-03-06"]],
+  ] as [string, (string | undefined)[]][])("and the key of an echo of %s lies at %j", ([time, days]) => {
+    const timestamp = String(Date.parse(time) / 1000);
+    const change = aChange({ message_echoes: [anEcho({ timestamp })] }, "smb_message_echoes");
+    const { placedAt, alsoPlacedAt } = splitOne(anEnvelope([change])).dedup;
+    expect([placedAt, alsoPlacedAt].map((at) => at?.toISOString().slice(0, 10))).toEqual(days);
+  });
 });
 
 describe("a status repeats one of the same id, status, recipient and time", () => {

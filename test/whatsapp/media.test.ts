@@ -1,3 +1,4 @@
+import { hash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect } from "node:net";
@@ -45,7 +46,7 @@ function openSource({ graphUrl = graph.url, egressProxy, fileBytesMax = 1_000_00
       caPem: null,
       egressProxy: egressProxy ?? null,
     },
-    { fileBytesMax, locationKeptMs: 300_000, idleTimeoutMs: 1_000 },
+    { fileBytesMax, locationKeptMs: 300_000, failureKeptMs: 5_000, idleTimeoutMs: 1_000 },
     clock,
   );
   sources.push(source);
@@ -102,6 +103,14 @@ describe("a file", () => {
     await source.look(asked);
     graph.media.expireUrls();
     expect(await readAll(source)).toBe("the bytes of a picture");
+    expect(graph.media.lookups).toHaveLength(2);
+  });
+
+  test("is looked up anew once for all who find that its URL has run out", async () => {
+    const source = openSource();
+    await source.look(asked);
+    graph.media.expireUrls();
+    await Promise.all(Array.from({ length: 8 }, () => readAll(source)));
     expect(graph.media.lookups).toHaveLength(2);
   });
 
@@ -290,11 +299,89 @@ describe("a file that cannot be had is a fault that says why", () => {
     expect(graph.requests).toEqual([]);
   });
 
-  test("is not remembered: the next try may do better", async () => {
+  test("is remembered for five seconds, and then the next try may do better", async () => {
     const source = openSource();
     graph.answerWith({ status: 500 });
     await faultOf(readAll(source));
     graph.answerWith(null);
+    clock.nowMs += 4_999;
+    expect(await faultOf(readAll(source))).toMatchObject({ kind: "unavailable" });
+    expect(graph.requests).toHaveLength(1);
+    clock.nowMs += 1;
     expect(await readAll(source)).toBe("the bytes of a picture");
   });
+
+  test("is not remembered of a token that was replaced since", async () => {
+    const source = openSource();
+    const { kind } = await faultOf(readAll(source, null, { ...asked, accessToken: "EAA-revoked" }));
+    expect(kind).toBe("token_refused");
+    expect(await readAll(source)).toBe("the bytes of a picture");
+  });
+
+  test("is remembered, too, of a file that is not where Graph says", async () => {
+    const source = openSource();
+    graph.media.serve({ status: 404 });
+    await faultOf(readAll(source));
+    const askedCount = graph.requests.length;
+    expect(await faultOf(readAll(source))).toMatchObject({ kind: "missing" });
+    expect(graph.requests).toHaveLength(askedCount);
+    graph.media.serve("as_asked");
+    clock.nowMs += 5_000;
+    expect(await readAll(source)).toBe("the bytes of a picture");
+  });
+});
+
+describe("bytes that are not those that Graph promised", () => {
+  const digest = hash("sha256", bytes, "hex");
+
+  test.each([
+    ["its hash in hexadecimal", digest, true],
+    ["its hash in capitals", digest.toUpperCase(), true],
+    ["its hash in base64", Buffer.from(digest, "hex").toString("base64"), true],
+    ["what is no hash", "q83vEjRWeJA=", true],
+    ["another's hash", hash("sha256", "another file", "hex"), false],
+    ["another's hash in base64", hash("sha256", "another file", "base64"), false],
+  ])("are found out by their hash, if it is one: %s", async (_what, sha256, isWhole) => {
+    add({ sha256 });
+    const reading = readAll(openSource());
+    if (isWhole) expect(await reading).toBe("the bytes of a picture");
+    else expect(await faultOf(reading)).toMatchObject({ kind: "altered" });
+  });
+
+  test("are never given to their last", async () => {
+    const long = randomBytes(300_000);
+    add({ sha256: hash("sha256", "another file", "hex") }, long);
+    const answer = await openSource().open(asked, null, never);
+    if (answer.status === 416) throw new Error("416");
+    let readCount = 0;
+    const reading = (async () => {
+      for await (const chunk of answer.body) readCount += chunk.byteLength;
+    })();
+    await faultOf(reading);
+    expect(readCount).toBeLessThan(300_000);
+  });
+
+  test("cannot be told in a part", async () => {
+    add({ sha256: hash("sha256", "another file", "hex") });
+    expect(await readAll(openSource(), "bytes=4-8")).toBe("bytes");
+  });
+
+  test.each([
+    ["its length does not fit", "bytes 0-9/22"],
+    ["it ends before it begins", "bytes 4-1/22"],
+    ["it ends behind the end", "bytes 0-2/2"],
+    ["it is none", "bytes */22"],
+  ])("may be a part, but %s", async (_what, range) => {
+    graph.media.serve({
+      status: 206,
+      headers: { "Content-Range": range, "Content-Length": "3" },
+      body: "the",
+    });
+    expect(await faultOf(readAll(openSource(), "bytes=0-2"))).toMatchObject({ kind: "unavailable" });
+  });
+
+  function add(facts: Record<string, unknown>, content: Uint8Array = bytes) {
+    const file = { mimeType: "image/jpeg", phoneNumberId: "6201", accessToken };
+    graph.media.add(asked.mediaId, { bytes: content, ...file, facts });
+  }
 });
