@@ -7,6 +7,7 @@
  */
 
 import { hash, randomBytes, randomFillSync } from "node:crypto";
+import { fileURLToPath } from "node:url";
 import type { Logger } from "pino";
 import { builtinTransformers } from "../plugins/builtin.ts";
 import { type Clock, systemClock } from "./clock.ts";
@@ -14,11 +15,19 @@ import type { Config } from "./config.ts";
 import { loadKeys } from "./data-dir.ts";
 import { appSecretsOf } from "./delivery/app-secrets.ts";
 import { createDispatcher } from "./delivery/dispatcher.ts";
+import { createFailureWatch } from "./delivery/failure-watch.ts";
+import { createGatewayEvents } from "./delivery/gateway-events.ts";
+import { createHoldCheck } from "./delivery/holds.ts";
 import { createLateRouting } from "./delivery/late-routing.ts";
+import { createListeners } from "./delivery/listeners.ts";
+import { createPreview } from "./delivery/preview.ts";
 import { createProbe } from "./delivery/probe.ts";
 import { createPublisher } from "./delivery/publish.ts";
 import { createRecorder } from "./delivery/recorder.ts";
+import { createRecoveries } from "./delivery/recovery.ts";
 import { createRescuer } from "./delivery/rescuer.ts";
+import { createWatches } from "./delivery/watches.ts";
+import { makeGatewaySample } from "./domain/gateway-event.ts";
 import { createIdSource } from "./domain/ids.ts";
 import { createMediaLinks } from "./domain/media-link.ts";
 import { createListener } from "./http/listener.ts";
@@ -28,7 +37,7 @@ import { readPemFile } from "./pem-file.ts";
 import { createMessages } from "./replies/messages.ts";
 import { createKeyUsage } from "./rpc/key-usage.ts";
 import { createPlainCalls } from "./rpc/plain-call.ts";
-import { createRpcHandler, type RpcParts } from "./rpc/router.ts";
+import { createRpcHandler, createRules, type RpcParts } from "./rpc/router.ts";
 import { sealedFor } from "./store/configuration.ts";
 import { retryDelivery } from "./store/delivery-changes.ts";
 import { openDirectory } from "./store/directory.ts";
@@ -39,6 +48,7 @@ import { findLinkedMedia } from "./store/media-links.ts";
 import { type Database, openDatabase } from "./store/orm.ts";
 import { createPartitions } from "./store/partitions.ts";
 import { createRateLimiter } from "./store/rate-limiter.ts";
+import { createRetention } from "./store/retention.ts";
 import { createSealer } from "./store/sealer.ts";
 import { version } from "./version.ts";
 import { splitBody } from "./whatsapp/envelope.ts";
@@ -48,7 +58,7 @@ import { createMediaSource } from "./whatsapp/media.ts";
 import { makeOutgoingEvent, readStatus, restoreCallback } from "./whatsapp/outgoing-event.ts";
 import { makeSampleEvent } from "./whatsapp/sample.ts";
 import { judgeSendError } from "./whatsapp/send-errors.ts";
-import { describeTransformer } from "./workers/catalog.ts";
+import { openPluginPool, type PluginPool } from "./workers/plugin-pool.ts";
 import { createWorkerPool, type WorkerPool } from "./workers/pool.ts";
 
 export interface App {
@@ -56,6 +66,8 @@ export interface App {
   url: string;
   /** The operator key, if this very start made it. */
   newOperatorKey: string | null;
+  /** Loads transformer plugins as their files are now; what does not load is in the log. */
+  reloadPlugins(): Promise<void>;
   /** Finishes what is in flight, then closes everything; may be called twice. */
   close(): Promise<void>;
 }
@@ -93,8 +105,6 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const partitions = createPartitions(database.pool);
     await partitions.ensureDay(clock.now());
 
-    const transformers = new Map(builtinTransformers.map((one) => [one.name, one]));
-    const catalog = new Map(builtinTransformers.map((one) => [one.name, describeTransformer(one)]));
     const ids = createIdSource(
       () => clock.now().getTime(),
       (bytes) => randomFillSync(bytes),
@@ -104,6 +114,27 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     let baseUrl = config.publicUrl ?? urlOf(tls !== null, host, port);
     const makeMediaLink = createMediaLinks(() => baseUrl, randomBytes);
 
+    const plugins = closing(await openPlugins(config, clock, log), (it) => it.close());
+    const findHold = createHoldCheck(createRules({ mode: config.mode, transformers: plugins.transformers }));
+
+    const listeners = createListeners(directory);
+    const failureToldTenants = () => listeners.tenantsOf("posthorn.delivery.failed");
+    const failureWatch = closing(
+      createFailureWatch(
+        {
+          database,
+          announce: directory.announce,
+          onDisabled: () => gatewayEvents.wake(),
+          clock,
+          log,
+        },
+        config.autoDisable,
+      ),
+      (it) => it.close(),
+    );
+
+    const watches = createWatches({ database, clock }, config.watches);
+
     // Attempts travel in a circle: dispatcher, threads, recorder, dispatcher. The callbacks close it; none is called
     // before the dispatcher hands out the first attempt.
     const recorder = closing(
@@ -111,8 +142,14 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
         {
           database,
           ids,
-          onRecorded: (ended) => dispatcher.onRecorded(ended),
+          onRecorded(ended) {
+            dispatcher.onRecorded(ended);
+            watches.note();
+          },
           onScheduled: () => messages.wake(),
+          onCounted: failureWatch.note,
+          isFailureTold: (tenantId) => listeners.hasListener(tenantId, "posthorn.delivery.failed"),
+          onFailuresNoted: () => gatewayEvents.wake(),
           clock,
           log,
         },
@@ -139,25 +176,51 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       }),
       (it) => it.close(),
     );
-    const factsOf = (name: string) => catalog.get(name);
     const probe = closing(
       createProbe(
-        { directory, run: pool.run, factsOf, sampleEvent: makeSampleEvent, ids, clock },
+        {
+          directory,
+          run: pool.run,
+          factsOf: plugins.factsOf,
+          plugins,
+          sampleEvent: (type, at) => makeSampleEvent(type, at) ?? makeGatewaySample(type, at),
+          ids,
+          clock,
+        },
         config.delivery,
       ),
       (it) => it.close(),
     );
     const dispatcher = closing(
       createDispatcher(
-        { database, directory, recorder, run: pool.run, factsOf, clock, log },
+        {
+          database,
+          directory,
+          recorder,
+          run: pool.run,
+          factsOf: plugins.factsOf,
+          findHold,
+          plugins,
+          failureToldTenants,
+          clock,
+          log,
+        },
         config.delivery,
       ),
       (it) => it.close(config.delivery.closeGraceMs),
     );
     directory.onChange(dispatcher.wake);
+    plugins.onChange(dispatcher.wake);
     const rescuer = closing(
       createRescuer(
-        { database, isHolding: dispatcher.isHolding, wakeDispatcher: dispatcher.wake, clock, log },
+        {
+          database,
+          isHolding: dispatcher.isHolding,
+          wakeDispatcher: dispatcher.wake,
+          failureToldTenants,
+          clock,
+          log,
+        },
         config.delivery,
       ),
       (it) => it.close(),
@@ -169,13 +232,20 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
           directory,
           partitions,
           handover: dispatcher,
-          handlesOf: (name) => catalog.get(name)?.handles,
+          handlesOf: (name) => plugins.factsOf(name)?.handles,
           ids,
           makeMediaLink,
           clock,
           log,
         },
         { ...config.publish, autoClients: config.autoClients, leaseMs: config.delivery.leaseMs },
+      ),
+      (it) => it.close(),
+    );
+    const gatewayEvents = closing(
+      createGatewayEvents(
+        { database, listeners, publish: publisher.publish, clock, log },
+        config.gatewayEvents,
       ),
       (it) => it.close(),
     );
@@ -207,7 +277,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
           database,
           directory,
           partitions,
-          handlesOf: (name) => catalog.get(name)?.handles,
+          handlesOf: (name) => plugins.factsOf(name)?.handles,
           wakeDispatcher: dispatcher.wake,
           ids,
           makeMediaLink,
@@ -219,9 +289,32 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       (it) => it.close(),
     );
     directory.onChange(lateRouting.wake);
+    const recoveries = closing(
+      createRecoveries(
+        {
+          database,
+          directory,
+          partitions,
+          handlesOf: (name) => plugins.factsOf(name)?.handles,
+          wakeDispatcher: dispatcher.wake,
+          ids,
+          clock,
+          log,
+        },
+        config.recovery,
+      ),
+      (it) => it.close(),
+    );
     await pool.ready();
 
-    closing(createHousekeeper({ database, clock, log }), (it) => it.close());
+    closing(createHousekeeper({ database, clock, log }, config.retention), (it) => it.close());
+    closing(
+      createRetention(
+        { database, failureToldTenants, onExpired: gatewayEvents.wake, clock, log },
+        config.retention,
+      ),
+      (it) => it.close(),
+    );
     const keyUsage = closing(createKeyUsage({ database, clock, log }), (it) => it.close());
     const graph = closing(createGraph(graphSettings), (it) => it.close());
     const mediaSource = closing(createMediaSource(graphSettings, config.media, clock), (it) => it.close());
@@ -236,7 +329,9 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       directory: directory.current,
       rateLimiter: createRateLimiter(database.pool),
       noteKeyUsed: keyUsage.note,
-      transformers,
+      transformers: plugins.transformers,
+      plugins,
+      preview: createPreview({ database, plugins, ids, clock }),
       graph,
       probe,
       publisher: messages,
@@ -245,6 +340,8 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       configurationChanged: directory.announce,
       wakeDispatcher: dispatcher.wake,
       retryDelivery: (owner, deliveryId, now) => retryDelivery(database, owner, deliveryId, now),
+      startRecovery: recoveries.start,
+      watchAttempts: watches.watch,
       shutdownSignal: stopCalls.signal,
     };
     const routes = createRoutes(
@@ -273,11 +370,14 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
       },
     );
     const address = await listener.listen();
+    // The first to close: streams end by themselves only.
+    closing(watches, (it) => it.close());
     const url = urlOf(tls !== null, address.address, address.port);
     baseUrl = config.publicUrl ?? url;
     return {
       url,
       newOperatorKey: keys.newOperatorKey,
+      reloadPlugins: plugins.reload,
       close,
     };
   } catch (error) {
@@ -295,6 +395,21 @@ async function closeAll(closers: (() => Promise<unknown>)[], log: Logger): Promi
       log.error({ err: error }, "a part did not close cleanly");
     }
   }
+}
+
+function openPlugins(config: Config, clock: Clock, log: Logger): Promise<PluginPool> {
+  const { named, loadTimeoutMs, heapMaxMib, residentMaxMib, quarantine, watchMs } = config.plugins;
+  const limits = { budgetMs: config.workers.transformTimeoutMs, loadTimeoutMs, heapMaxMib, residentMaxMib };
+  const sources = {
+    named,
+    workingDirectory: process.cwd(),
+    ownDirectory: fileURLToPath(new URL("../plugins/", import.meta.url)),
+    ownNames: new Set(builtinTransformers.map(({ name }) => name)),
+  };
+  return openPluginPool(
+    { builtin: builtinTransformers, clock, log },
+    { sources, limits, quarantine, watchMs },
+  );
 }
 
 function urlOf(isTls: boolean, host: string, port: number): string {

@@ -43,6 +43,8 @@ export interface Config {
     fileBytesMax: number;
     /** How long where a file lies is remembered. */
     locationKeptMs: number;
+    /** How long it is remembered that a file cannot be had. */
+    failureKeptMs: number;
     /** Silence of WhatsApp's media host, or of the one who reads, that ends a stream. */
     idleTimeoutMs: number;
     /** Bound on a whole stream. */
@@ -50,6 +52,8 @@ export interface Config {
     /** Files passed on at once, and of one client. */
     streamsMax: number;
     streamsPerClientMax: number;
+    /** Links to files looked up in the database at once, those that nobody made included. */
+    linksSoughtMax: number;
   };
   /** Without a slash at its end; null = the address listened on. */
   publicUrl: string | null;
@@ -87,6 +91,33 @@ export interface Config {
     /** How long the last reports may take to be saved at shutdown. */
     recordGraceMs: number;
   };
+  retention: {
+    /** How long events, deliveries and attempts are kept, in days. */
+    logDays: number;
+    /** How long messages and contacts are kept, in days; 0 = for ever. */
+    conversationDays: number;
+    /** How long the audit is kept, in days. */
+    auditDays: number;
+    /** How often what is old enough is looked for, and after a failure. */
+    sweepMs: number;
+    retryMs: number;
+  };
+  autoDisable: {
+    /** First and last of nothing but failed attempts have to lie so far apart; 0 = webhooks are never turned off. */
+    afterMs: number;
+    /** So many attempts have to have failed. */
+    failedCountMin: number;
+    /** How often a process tells what it counted. */
+    flushMs: number;
+    /** Between the two looks at failures that are enough. */
+    confirmMs: number;
+  };
+  gatewayEvents: {
+    /** How often what another process left to be told is looked for. */
+    pollMs: number;
+    /** How long a claim on it holds. */
+    leaseMs: number;
+  };
   replies: {
     /** Messages of one number in a second. */
     perNumberSecond: number;
@@ -119,6 +150,42 @@ export interface Config {
     /** Events that were received longer before their client was added make no deliveries. */
     deliverWithinMs: number;
   };
+  recovery: {
+    /** How often recoveries that nobody has in hand are looked for. */
+    pollMs: number;
+    /** How long a recovery is a process's without a sign of life. */
+    leaseMs: number;
+    /** Recoveries that a process works on at once. */
+    heldMax: number;
+    /** How long a process rests between two rounds of its recoveries when there is more to do. */
+    restMs: number;
+    /** How often the endings of one recovery are counted: at most, and while nothing ends at least. */
+    settleEveryMs: number;
+    settleEveryMaxMs: number;
+    /** How long a start may take to count what is ahead. */
+    countAtStartMs: number;
+    /** Rows that one look reads at most. */
+    lookRowsMax: number;
+    /** Endings that one look counts at most. */
+    settleRowsMax: number;
+  };
+  watches: {
+    /** How often a stream looks for what other processes logged. */
+    pollMs: number;
+    /** What is logged within this time is read together. */
+    gatherMs: number;
+    /** Silence after which a sign of life is sent. */
+    signOfLifeMs: number;
+    /** A stream is cut off when a message is not taken for so long. */
+    stallMaxMs: number;
+    /** And when it had caught up and is behind by so much. */
+    lagMaxMs: number;
+    /** Attempts that are read at once with all that is known of them. */
+    detailsMax: number;
+    /** Streams of one key, and of all, on a process. */
+    streamsPerCallerMax: number;
+    streamsMax: number;
+  };
   workers: {
     threadCount: number;
     allowedNetworks: string[];
@@ -126,6 +193,25 @@ export interface Config {
     caPath: string | null;
     egressProxy: string | null;
     transformTimeoutMs: number;
+  };
+  plugins: {
+    /** Paths and names of packages, beside the gateway's own `plugins/`. */
+    named: string[];
+    /** How long a plugin's code may take to load. */
+    loadTimeoutMs: number;
+    /** JavaScript heap of one plugin. */
+    heapMaxMib: number;
+    /** Memory of one plugin's process in all. */
+    residentMaxMib: number;
+    /** A plugin whose process ends so often within so long makes nothing more until its files change. */
+    quarantine: {
+      endsMax: number;
+      withinMs: number;
+      /** From the second end on, before it is started again. */
+      pauseMs: number;
+    };
+    /** How often the files are looked at for changes; null = on SIGHUP only. */
+    watchMs: number | null;
   };
   autoClients: boolean;
   log: { level: string };
@@ -152,6 +238,7 @@ export class ConfigError extends Error {
 }
 
 const mebibyte = 1024 * 1024;
+const retentionDaysDefault = 30;
 
 /**
  * @param env      the process's environment; blank counts as unset
@@ -182,7 +269,8 @@ export function loadConfig(
  *
  * @throws ConfigError
  */
-export function checkConfig({ intake, listener, graph, delivery, replies, workers }: Config): void {
+export function checkConfig(config: Config): void {
+  const { intake, listener, graph, delivery, replies, workers, autoDisable } = config;
   const faults: ConfigFault[] = [];
   const expect = (isTrue: boolean, name: string, message: string) => {
     if (!isTrue) faults.push({ name, message });
@@ -212,6 +300,11 @@ export function checkConfig({ intake, listener, graph, delivery, replies, worker
     replies.leaseMs >= graph.timeoutMs + 2_000,
     "replies.leaseMs",
     "must outlast a request and the wait for its place by a second, or what is under way is taken for lost",
+  );
+  expect(
+    autoDisable.confirmMs >= 2 * autoDisable.flushMs,
+    "autoDisable.confirmMs",
+    "must be two flushMs at least: a success that another process has not told of yet would not count",
   );
   expect(
     listener.closeGraceMs + replies.closeGraceMs + delivery.closeGraceMs + delivery.recordGraceMs < 15_000,
@@ -269,6 +362,17 @@ function checkTogether(
           "NODE_ENV=production, or write 127.0.0.1, or set POSTHORN_ALLOW_INSECURE=true if the network is yours alone.",
       });
     }
+  }
+  const { POSTHORN_CONVERSATION_DAYS: conversationDays = 0 } = values;
+  const logDays = values.POSTHORN_RETENTION_DAYS ?? retentionDaysDefault;
+  const isJudged = !faulty.has("POSTHORN_RETENTION_DAYS");
+  if (conversationDays > 0 && conversationDays < logDays && isJudged) {
+    faults.push({
+      name: "POSTHORN_CONVERSATION_DAYS",
+      message:
+        `${conversationDays} is less than POSTHORN_RETENTION_DAYS (${logDays}): events that are still in the log need ` +
+        `the messages before them. Write at least ${logDays}, or 0 for ever, or keep the log shorter.`,
+    });
   }
   for (const [name, other] of [
     ["POSTHORN_TLS_CERT", "POSTHORN_TLS_KEY"],
@@ -329,10 +433,12 @@ function buildConfig(
     media: {
       fileBytesMax: 100 * mebibyte,
       locationKeptMs: 5 * 60_000,
+      failureKeptMs: 5_000,
       idleTimeoutMs: 30_000,
       streamTimeoutMs: 15 * 60_000,
       streamsMax: 64,
       streamsPerClientMax: 16,
+      linksSoughtMax: 32,
     },
     publicUrl: values.POSTHORN_PUBLIC_URL ?? null,
     keys: {
@@ -358,6 +464,20 @@ function buildConfig(
       closeGraceMs: 10_500,
       recordGraceMs: 1_000,
     },
+    retention: {
+      logDays: values.POSTHORN_RETENTION_DAYS ?? retentionDaysDefault,
+      conversationDays: values.POSTHORN_CONVERSATION_DAYS ?? 0,
+      auditDays: Math.max(400, values.POSTHORN_RETENTION_DAYS ?? 0),
+      sweepMs: 3_600_000,
+      retryMs: 60_000,
+    },
+    autoDisable: {
+      afterMs: (values.POSTHORN_AUTO_DISABLE_AFTER ?? 5) * 86_400_000,
+      failedCountMin: 20,
+      flushMs: 5_000,
+      confirmMs: 15_000,
+    },
+    gatewayEvents: { pollMs: 2_000, leaseMs: 30_000 },
     replies: {
       perNumberSecond: 80,
       pairIntervalMs: 6_000,
@@ -370,12 +490,41 @@ function buildConfig(
     },
     publish: { batchEventsMax: 500, queueEventsMax: 20_000 },
     lateRouting: { batchEventsMax: 200, pollMs: 2_000, deliverWithinMs: 24 * 3_600_000 },
+    recovery: {
+      pollMs: 2_000,
+      leaseMs: 10_000,
+      heldMax: 200,
+      restMs: 20,
+      settleEveryMs: 500,
+      settleEveryMaxMs: 4_000,
+      countAtStartMs: 2_000,
+      lookRowsMax: 1_000,
+      settleRowsMax: 2_000,
+    },
+    watches: {
+      pollMs: 500,
+      gatherMs: 50,
+      signOfLifeMs: 15_000,
+      stallMaxMs: 10_000,
+      lagMaxMs: 30_000,
+      detailsMax: 100,
+      streamsPerCallerMax: 8,
+      streamsMax: 200,
+    },
     workers: {
       threadCount: values.POSTHORN_WORKERS ?? Math.min(16, Math.max(1, coreCount - 1)),
       allowedNetworks: values.POSTHORN_ALLOWED_NETWORKS ?? [],
       caPath: values.POSTHORN_CA_FILE ?? null,
       egressProxy: values.POSTHORN_EGRESS_PROXY ?? null,
       transformTimeoutMs: values.POSTHORN_TRANSFORM_TIMEOUT_MS ?? 250,
+    },
+    plugins: {
+      named: values.POSTHORN_PLUGINS ?? [],
+      loadTimeoutMs: 10_000,
+      heapMaxMib: 64,
+      residentMaxMib: 512,
+      quarantine: { endsMax: 3, withinMs: 10 * 60_000, pauseMs: 1_000 },
+      watchMs: mode === "development" ? 500 : null,
     },
     autoClients: values.POSTHORN_AUTO_CLIENTS ?? mode === "development",
     log: { level: values.LOG_LEVEL ?? "info" },

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { type Config, ConfigError, loadConfig } from "./config.ts";
 import { serveHelp } from "./help.ts";
+import { keepHeapSmall } from "./heap.ts";
 import { createLogger } from "./log.ts";
 
 /** EX_CONFIG and EX_USAGE of sysexits.h: starting again would not help, so a supervisor should not. */
@@ -42,6 +43,7 @@ export function readConfig(): Config | null {
 }
 
 async function runGateway(config: Config): Promise<void> {
+  keepHeapSmall();
   const log = createLogger(config.log.level);
   for (const event of ["uncaughtException", "unhandledRejection"] as const) {
     process.on(event, (error: unknown) => {
@@ -76,6 +78,9 @@ async function runGateway(config: Config): Promise<void> {
     const app = await startApp(config, { log, onBroken });
     if (app.newOperatorKey !== null) process.stdout.write(presentKey(app.newOperatorKey));
     log.info({ url: app.url, mode: config.mode }, `listening on ${app.url}`);
+    // Elsewhere a terminal that is closed ends the gateway by this signal, and plugins are loaded as they change.
+    if (config.mode === "production")
+      process.on("SIGHUP", () => void app.reloadPlugins().catch(() => undefined));
     const { reason, exitCode } = await stopped.promise;
     log.info({ reason }, "stopping");
     setTimeout(() => {

@@ -158,6 +158,15 @@ export const settings = {
     default: "v23.0",
     effect: "Version of the Graph API.",
   },
+  POSTHORN_PLUGINS: {
+    schema: listOf(z.string(), (text) => (/\p{Cc}/u.test(text) ? "holds a control character" : null), 1, 32),
+    write:
+      "paths of files and folders, or names of packages, separated by commas such as ./plugins,@acme/format",
+    unit: "paths and package names, comma-separated",
+    default: "unset: only what lies in the gateway's own plugins/",
+    effect:
+      "Transformer plugins to load: a file, a folder that is a plugin or holds plugins, or a package of the working directory. Read again on SIGHUP, in development whenever a file changes.",
+  },
   POSTHORN_WORKERS: {
     schema: wholeNumber(1, 16),
     write: "a whole number from 1 to 16",
@@ -174,6 +183,36 @@ export const settings = {
     unit: "seconds, comma-separated",
     default: "10,60,300",
     effect: "Waits before the second, third, … attempt of a delivery. none = one attempt only.",
+  },
+  POSTHORN_RETENTION_DAYS: {
+    schema: wholeNumber(1, 3_650),
+    write: "a whole number from 1 to 3650",
+    unit: "days",
+    default: "30",
+    effect:
+      "How long events, deliveries and attempts are kept, and so are events of numbers that nobody has and bodies that made no sense. What is not delivered by then fails as expired. The audit is kept for 400 days, or for as long if that is longer.",
+  },
+  POSTHORN_CONVERSATION_DAYS: {
+    schema: wholeNumber(0, 36_500).refine((days) => days === 0 || days >= 7, {
+      error: "is less than the 7 days for which links to media hold",
+    }),
+    write: "0, or a whole number from 7 to 36500 that is not less than POSTHORN_RETENTION_DAYS",
+    unit: "days",
+    default: "0: for ever",
+    effect:
+      "How long messages are kept, with their edits, links to media and, of those that were sent, their state. A contact goes with its last message.",
+  },
+  POSTHORN_AUTO_DISABLE_AFTER: {
+    schema: z
+      .string()
+      .regex(/^\d{1,3}(\.\d{1,6})?$/, { error: "is no number of days" })
+      .transform(Number)
+      .refine((days) => days <= 365, { error: "is more than 365" }),
+    write: "a number of days from 0 to 365 such as 5 or 0.5",
+    unit: "days",
+    default: "5",
+    effect:
+      "A webhook whose attempts, 20 at least, have done nothing but fail for so long is turned off. 0 = never.",
   },
   POSTHORN_ALLOWED_NETWORKS: {
     schema: listOf(z.string(), (text) => (isNetwork(text) ? null : "is no CIDR"), 1, 100),
@@ -195,7 +234,7 @@ export const settings = {
     write: "a URL such as http://user:password@proxy.example.com:3128",
     unit: "URL",
     default: "unset: endpoints are connected to directly",
-    effect: "HTTP proxy that all requests to endpoints go through.",
+    effect: "HTTP proxy that all requests to endpoints and to WhatsApp go through.",
     isSecret: true,
   },
   POSTHORN_AUTO_CLIENTS: {

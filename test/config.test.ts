@@ -48,6 +48,8 @@ describe("without any setting", () => {
         egressProxy: null,
         transformTimeoutMs: 250,
       },
+      retention: { logDays: 30, conversationDays: 0, auditDays: 400 },
+      autoDisable: { afterMs: 432_000_000, failedCountMin: 20 },
       autoClients: true,
       log: { level: "info" },
       warnings: [],
@@ -68,6 +70,28 @@ describe("without any setting", () => {
 describe("what is read", () => {
   test.each<[string, Env, (config: Config) => unknown, unknown]>([
     ["port 0", { PORT: "0" }, (c) => c.listener.port, 0],
+    [
+      "days that are kept",
+      {
+        POSTHORN_RETENTION_DAYS: "90",
+        POSTHORN_CONVERSATION_DAYS: "365",
+        POSTHORN_AUTO_DISABLE_AFTER: "0.5",
+      },
+      (c) => [c.retention.logDays, c.retention.conversationDays, c.autoDisable.afterMs],
+      [90, 365, 43_200_000],
+    ],
+    [
+      "webhooks that are never turned off",
+      { POSTHORN_AUTO_DISABLE_AFTER: "0" },
+      (c) => c.autoDisable.afterMs,
+      0,
+    ],
+    [
+      "an audit that is kept as long as the log, if that is longer",
+      { POSTHORN_RETENTION_DAYS: "1000" },
+      (c) => c.retention.auditDays,
+      1_000,
+    ],
     ["several app secrets", { WHATSAPP_APP_SECRET: "a, b" }, (c) => c.intake.appSecrets, ["a", "b"]],
     [
       "Graph's usual place",
@@ -89,6 +113,13 @@ describe("what is read", () => {
       [0, 500, 1_250],
     ],
     ["no retries", { POSTHORN_RETRY_SECONDS: "none" }, (c) => c.delivery.retryScheduleMs, []],
+    [
+      "plugins by path and by name",
+      { POSTHORN_PLUGINS: "./plugins, @acme/format" },
+      (c) => c.plugins.named,
+      ["./plugins", "@acme/format"],
+    ],
+    ["no watching of plugins in production", production, (c) => c.plugins.watchMs, null],
     [
       "networks of both versions",
       { POSTHORN_ALLOWED_NETWORKS: "10.1.0.0/16, fd00::/8" },
@@ -188,6 +219,8 @@ describe("what is refused", () => {
     ["POSTHORN_OPERATOR_KEY", "with a space in the very middle", "no HTTP header can carry"],
     ["POSTHORN_OPERATOR_KEY", [1, 2, 3].map((n) => operatorKey + n).join(), "of which 2 are allowed"],
     ["WHATSAPP_APP_SECRET", "a,,b", "number 2 of 3, is empty"],
+    ["POSTHORN_PLUGINS", "./plugins,,@acme/format", "number 2 of 3, is empty"],
+    ["POSTHORN_PLUGINS", Array(33).fill("./plugin").join(), "has 33 values, of which 32 are allowed"],
     ["POSTHORN_WORKERS", "0", "from 1 to 16"],
     ["POSTHORN_WORKERS", "17", "from 1 to 16"],
     ["POSTHORN_RETRY_SECONDS", "10,x", "separated by commas"],
@@ -195,6 +228,12 @@ describe("what is refused", () => {
     ["POSTHORN_RETRY_SECONDS", "10,,60", "separated by commas"],
     ["POSTHORN_RETRY_SECONDS", "1,2,3,4,5,6,7,8,9,10,11", "more than 10 waits"],
     ["POSTHORN_RETRY_SECONDS", "604801", "more than a week"],
+    ["POSTHORN_RETENTION_DAYS", "0", "from 1 to 3650"],
+    ["POSTHORN_RETENTION_DAYS", "1.5", "from 1 to 3650"],
+    ["POSTHORN_CONVERSATION_DAYS", "6", "less than the 7 days"],
+    ["POSTHORN_CONVERSATION_DAYS", "29", "Write at least 30"],
+    ["POSTHORN_AUTO_DISABLE_AFTER", "-1", "write a number of days"],
+    ["POSTHORN_AUTO_DISABLE_AFTER", "366", "more than 365"],
     ["POSTHORN_ALLOWED_NETWORKS", "10.0.0.1", "is no CIDR"],
     ["POSTHORN_ALLOWED_NETWORKS", "10.0.0.0/33", "is no CIDR"],
     ["POSTHORN_ALLOWED_NETWORKS", "fd00::/129", "is no CIDR"],
@@ -221,6 +260,15 @@ describe("what is refused", () => {
   test("production with a Graph API that is not encrypted", () => {
     const faults = faultsOf({ ...production, WHATSAPP_GRAPH_URL: "http://graph.example" });
     expect(faults).toEqual([{ name: "WHATSAPP_GRAPH_URL", message: expect.stringContaining("https") }]);
+  });
+
+  test("conversations that go before the events that need them", () => {
+    const days = (log: string, conversations: string) =>
+      faultsOf({ POSTHORN_RETENTION_DAYS: log, POSTHORN_CONVERSATION_DAYS: conversations });
+    expect(days("90", "89")).toMatchObject([{ name: "POSTHORN_CONVERSATION_DAYS" }]);
+    expect(days("90", "90")).toEqual([]);
+    expect(days("90", "0")).toEqual([]);
+    expect(days("x", "7").map(({ name }) => name)).toEqual(["POSTHORN_RETENTION_DAYS"]);
   });
 
   test("production without keys and public URL", () => {
@@ -303,6 +351,7 @@ describe("constants are checked against each other", () => {
     ["delivery.leaseMs", (c) => ({ ...c, delivery: { ...c.delivery, leaseMs: 10_000 } })],
     ["delivery.leaseMs", (c) => ({ ...c, delivery: { ...c.delivery, leaseMs: 31_000 } })],
     ["intake.heldBytesMax", (c) => ({ ...c, intake: { ...c.intake, heldBytesMax: 5_000_000 } })],
+    ["autoDisable.confirmMs", (c) => ({ ...c, autoDisable: { ...c.autoDisable, confirmMs: 9_999 } })],
     ["closeGraceMs", (c) => ({ ...c, listener: { ...c.listener, closeGraceMs: 15_000 } })],
     ["listener.limits.requestTimeoutMs", (c) => ({ ...c, intake: { ...c.intake, bodyDeadlineMs: 90_000 } })],
   ])("%s", (name, change) => {

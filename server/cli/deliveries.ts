@@ -4,6 +4,7 @@ import {
   DeliverySchema,
   DeliveryService,
   GetDeliveryResponseSchema,
+  GetDeliveryStatsResponseSchema,
 } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import {
   addCommand,
@@ -16,7 +17,7 @@ import {
 } from "./command.ts";
 import { list, pastTime, wholeNumber } from "./options.ts";
 import { type Fields, printFields, printJson, printTable, showText, showTime, toFields } from "./output.ts";
-import { followDeliveries } from "./tail.ts";
+import { followAttempts } from "./tail.ts";
 
 interface FilterOptions {
   webhook?: number;
@@ -25,6 +26,12 @@ interface FilterOptions {
 }
 
 interface ListFilterOptions extends ListOptions, FilterOptions {
+  since?: Timestamp;
+  until?: Timestamp;
+}
+
+interface StatsOptions extends CommonOptions {
+  webhook?: number;
   since?: Timestamp;
   until?: Timestamp;
 }
@@ -69,17 +76,30 @@ export function addDeliveries(deliveries: Command): void {
     addCommand(
       deliveries,
       "tail",
-      "prints deliveries as they change, until it is stopped: asks every 2 seconds for the 500 newest, so changes of " +
-        "older ones and quick ones in between are not seen; with --json one JSON document a line",
+      "prints attempts as they end, until it is stopped, and goes on without a gap when the gateway was away; with " +
+        "--json one JSON document a line",
     ),
   ).action(async (options: CommonOptions & FilterOptions) => {
     const service = open(options).client(DeliveryService);
     const filter = filterOf(options);
-    await followDeliveries(async () => {
-      const { deliveries: found } = await service.listDeliveries({ ...filter, pageSize: 500 });
-      return found.map((delivery) => toFields(DeliverySchema, delivery));
-    }, options.json === true);
+    await followAttempts(
+      // No deadline: it lasts until somebody ends it.
+      (resumeToken) => service.watchDeliveries({ ...filter, resumeToken }, { timeoutMs: 0 }),
+      options.json === true,
+    );
   });
+
+  addCommand(deliveries, "stats", "counts deliveries and attempts of the last 24 hours, or of another time")
+    .option("--webhook <id>", "only those to this webhook", wholeNumber)
+    .option("--since <time>", "only those made since: a time, or how long ago, such as 30m or 7d", pastTime)
+    .option("--until <time>", "only those made before", pastTime)
+    .action(async (options: StatsOptions) => {
+      const { webhook: webhookId, since, until } = options;
+      const answer = await open(options)
+        .client(DeliveryService)
+        .getDeliveryStats({ webhookId, since, until });
+      print(toFields(GetDeliveryStatsResponseSchema, answer), options);
+    });
 }
 
 function addFilters(command: Command): Command {

@@ -9,8 +9,11 @@ import { gatewayUrl } from "./connection.ts";
 import { addDeliveries } from "./deliveries.ts";
 import { describeFault, exitCodes } from "./fault.ts";
 import { addKeys } from "./keys.ts";
+import { addPlugin } from "./plugin.ts";
+import { addRecoveries } from "./recoveries.ts";
 import { addSecrets } from "./secrets.ts";
 import { addTenants } from "./tenants.ts";
+import { addTransform } from "./transform.ts";
 import { addWebhooks } from "./webhooks.ts";
 
 const environmentHelp = `
@@ -71,10 +74,17 @@ function createProgram(): Command {
   program.command("serve").description("runs the gateway, as `posthorn` without a command does");
   addWebhooks(program.command("webhooks").description("endpoints that events are delivered to"));
   addDeliveries(program.command("deliveries").description("what was sent where, and sending again"));
+  addRecoveries(program.command("recoveries").description("sending again in bulk, or what a webhook missed"));
   addClients(program.command("clients").description("businesses, and their WhatsApp numbers"));
   addKeys(program.command("keys").description("keys of a tenant; for the operator key"));
   addTenants(program.command("tenants").description("customers of the operator; for the operator key"));
   addAudit(program.command("audit").description("who changed what; for the operator key"));
+  addPlugin(program.command("plugin").description("transformers of your own: begins one, tests one"));
+  addTransform(
+    program
+      .command("transform")
+      .description("prints what a transformer makes of a WhatsApp body or item on standard input"),
+  );
   addSecrets(
     program.command("secrets").description("secrets at rest; works on the database, not through a gateway"),
   );

@@ -1,56 +1,58 @@
-/** Follows deliveries by asking for the newest ones again and again, and telling what is new about them. */
+/** Follows attempts on the live stream, going on where it broke off. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type Fields, printNote, showText } from "./output.ts";
+import {
+  type WatchDeliveriesResponse,
+  WatchDeliveriesResponseSchema,
+} from "../../gen/posthorn/v1/delivery_service_pb.ts";
+import { type Fields, printNote, showText, showTime, toFields } from "./output.ts";
 
-const askEveryMs = 2_000;
+const tryAgainMs = 2_000;
 
 /**
- * Runs until the process is stopped. What there is at the start is taken as known. A gateway that is away or busy is
- * waited for.
+ * Runs until the process is stopped. A gateway that is away, stops or is busy is waited for, and nothing is left out.
  *
- * @param ask  gives the newest deliveries, newest first
+ * @param watch  opens the stream, from where the token says (empty = from now on)
  * @throws ConnectError for what waiting does not mend
  */
-export async function followDeliveries(ask: () => Promise<Fields[]>, asJson: boolean): Promise<never> {
-  let known: Map<string, string> | null = null;
+export async function followAttempts(
+  watch: (resumeToken: string) => AsyncIterable<WatchDeliveriesResponse>,
+  asJson: boolean,
+): Promise<never> {
+  let resumeToken = "";
   let isAway = false;
   for (;;) {
     try {
-      const found = await ask();
-      const seen = new Map(found.map((delivery) => [String(delivery.id), signOf(delivery)]));
-      const before: ReadonlyMap<string, string> = known ?? seen;
-      for (const delivery of found.reverse()) {
-        if (before.get(String(delivery.id)) !== signOf(delivery))
-          process.stdout.write(lineOf(delivery, asJson));
+      for await (const message of watch(resumeToken)) {
+        if (resumeToken === "") printNote("Following attempts; Ctrl+C ends it.");
+        resumeToken = message.resumeToken;
+        isAway = false;
+        if (message.attempt) process.stdout.write(lineOf(message, asJson));
       }
-      if (known === null) printNote("Following deliveries; Ctrl+C ends it.");
-      known = seen;
-      isAway = false;
     } catch (error) {
       if (!isPassing(error)) throw error;
       if (!isAway) printNote(`posthorn: ${(error as ConnectError).rawMessage}; trying again`);
       isAway = true;
     }
-    await sleep(askEveryMs);
+    await sleep(tryAgainMs);
   }
 }
 
-function signOf(delivery: Fields): string {
-  return `${delivery.state} ${delivery.attempt_count}`;
-}
-
-function lineOf(delivery: Fields, asJson: boolean): string {
-  if (asJson) return `${JSON.stringify(delivery)}\n`;
+function lineOf(message: WatchDeliveriesResponse, asJson: boolean): string {
+  const fields = toFields(WatchDeliveriesResponseSchema, message);
+  if (asJson) return `${JSON.stringify(fields)}\n`;
+  const { delivery, attempt } = fields as unknown as { delivery: Fields; attempt: Fields };
   const parts = [
-    new Date().toISOString(),
-    String(delivery.state).padEnd(10),
-    `attempt ${delivery.attempt_count}`,
+    showTime(attempt.started_at),
+    `attempt ${attempt.number}`,
+    String(attempt.outcome).padEnd(9),
+    String(attempt.response_status ?? attempt.error_kind ?? "-"),
+    `${attempt.duration_ms} ms`,
+    String(delivery.state).padEnd(9),
     `webhook ${delivery.webhook_id}`,
     delivery.event_type,
     delivery.id,
-    delivery.reason ?? "",
   ];
   return `${showText(parts.join("  ").trimEnd())}\n`;
 }

@@ -11,6 +11,7 @@ import { type ClaimedDelivery, claimDue, listDueWebhooks } from "../store/delive
 import { releaseLeases } from "../store/delivery-leases.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import { readEvents, type StoredEvent } from "../store/events.ts";
+import { expireClaimed } from "../store/expiry.ts";
 import type { Database } from "../store/orm.ts";
 import type { Lanes } from "./lanes.ts";
 
@@ -33,6 +34,8 @@ export interface ClaimerParts {
   mayStart(webhookId: number): boolean;
   /** Gets each claimed delivery; the event is null when the payload is made already. */
   take(claimed: ClaimedDelivery, event: StoredEvent | null): void;
+  /** Tenants that ask to be told of deliveries that fail. */
+  failureToldTenants(): readonly number[];
   /** Called after what one claim gave was taken. */
   onTaken(): void;
   /** Called after each look, whatever it found. */
@@ -137,19 +140,29 @@ export function createClaimer(parts: ClaimerParts, settings: { pollMs: number; l
       await releaseLeases(database.pool, claimed.deliveries, clock.now());
       throw error;
     }
+    const outdated: ClaimedDelivery[] = [];
     for (const one of claimed.deliveries) {
       const event = events.get(one.eventId) ?? null;
-      if (!one.payload && !event) {
-        log.error({ deliveryId: one.id, eventId: one.eventId }, "the event of a delivery is gone");
-        continue;
-      }
-      parts.take(one, event);
+      if (one.payload || event) parts.take(one, event);
+      else outdated.push(one);
     }
+    if (outdated.length > 0) await expire(outdated);
     for (const { webhookId, room } of asked) {
       const count = claimed.deliveries.filter((one) => one.webhookId === webhookId).length;
       if (count < room) lanes.of(webhookId).hasBacklog = false;
     }
     parts.onTaken();
+  }
+
+  /** Ends deliveries whose payload was never made and cannot be any more: retention has dropped their events. */
+  async function expire(outdated: readonly ClaimedDelivery[]): Promise<void> {
+    try {
+      const count = await expireClaimed(database.pool, outdated, parts.failureToldTenants(), clock.now());
+      log.warn({ count, deliveryId: outdated[0]!.id }, "deliveries have expired: their events are gone");
+    } catch (error) {
+      // Their leases run out, and the next claim comes to the same end.
+      log.warn({ err: error, count: outdated.length }, "deliveries without their events could not be ended");
+    }
   }
 
   function wake(): void {

@@ -6,7 +6,7 @@
  *   waiting in the table ──claim────►┘
  *
  * Promises: never more of a webhook in flight than its `max_in_flight`; nothing starts for a webhook that is off, gone
- * or paused, or whose transformer is missing; a delivery in hand that cannot start soon goes back to the table before
+ * or paused, or for which its transformer can make nothing; a delivery in hand that cannot start soon goes back to the table before
  * its lease ends. A wake-up carries no data: a lost one costs a poll interval.
  */
 
@@ -21,9 +21,12 @@ import { type History, readHistories, type StoredEvent } from "../store/events.t
 import type { Database } from "../store/orm.ts";
 import type { TransformerFacts } from "../workers/catalog.ts";
 import type { DeliveryJob } from "../workers/job.ts";
+import type { PluginPool } from "../workers/plugin-pool.ts";
 import { createClaimer } from "./claimer.ts";
-import { buildJob, coversEvent, historyNeeded, type JobLimits } from "./jobs.ts";
+import type { HoldCheck } from "./holds.ts";
+import { buildJob, buildTask, coversEvent, historyNeeded, type JobLimits } from "./jobs.ts";
 import { createLanes, type Held, type Lane } from "./lanes.ts";
+import { createMaker } from "./making.ts";
 import type { Handover } from "./publish.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
 
@@ -49,6 +52,11 @@ export interface DispatcherParts {
   /** Hands jobs to the threads. */
   run(jobs: DeliveryJob[]): void;
   factsOf(transformer: string): TransformerFacts | undefined;
+  /** Why nothing can be made for a webhook for now; null if it can. */
+  findHold: HoldCheck;
+  plugins: Pick<PluginPool, "isPlugin" | "transform" | "noteError">;
+  /** Tenants that ask to be told of deliveries that fail. */
+  failureToldTenants(): readonly number[];
   clock: Clock;
   log: Logger;
 }
@@ -88,6 +96,7 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       lanes,
       mayStart: (webhookId) => startable(webhookId) !== null,
       take,
+      failureToldTenants: parts.failureToldTenants,
       onTaken: pump,
       onLooked() {
         pump();
@@ -98,18 +107,34 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     },
     settings,
   );
+  const maker = createMaker({
+    database,
+    plugins: parts.plugins,
+    onMade: takeMade,
+    onEnded(one, report) {
+      finish(one, report);
+      lastEndedAtMs = clock.now().getTime();
+      pump();
+      refill(lanes.of(report.webhookId));
+    },
+    onHeld: takeBack,
+    clock,
+    log,
+  });
   const sweepTimer = setInterval(giveBackStale, 1_000);
 
   /** The webhook as it is now, if attempts for it may start. */
   function startable(webhookId: number): { target: WebhookTarget; facts: TransformerFacts } | null {
     const target = directory.current.webhooks.get(webhookId);
     if (!target?.isEnabled || target.isPaused || target.fault) return null;
+    if (parts.findHold(target) !== null) return null;
     const facts = parts.factsOf(target.transformer);
     return facts ? { target, facts } : null;
   }
 
   function take(claimed: ClaimedDelivery, event: StoredEvent | null): void {
-    const one: Held = { claimed, event, sinceMs: clock.now().getTime(), transformer: null };
+    const sinceMs = clock.now().getTime();
+    const one: Held = { claimed, event, sinceMs, transformer: null, unstored: null };
     held.set(keyOf(claimed), one);
     lanes.of(claimed.webhookId).waiting.push(one);
   }
@@ -204,15 +229,43 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
         });
         continue;
       }
+      const history = histories?.[index] ?? null;
       if (!claimed.payload) one.transformer = target.transformer;
-      jobs.push(buildJob(claimed, event, histories?.[index] ?? null, target, facts, settings, now));
+      if (!claimed.payload && parts.plugins.isPlugin(target.transformer)) {
+        maker.make(one, buildTask(event!, history, target));
+        continue;
+      }
+      jobs.push(buildJob(claimed, event, history, target, facts, settings, now));
     }
     if (jobs.length > 0) parts.run(jobs);
   }
 
   function finish(one: Held, report: AttemptReport): void {
     lanes.noteEnded(lanes.of(one.claimed.webhookId), report.durationMs);
-    parts.recorder.record(one.claimed, report, one.transformer);
+    const { unstored, transformer } = one;
+    // Of payloads that were made before they were sent, the threads know nothing.
+    const whole = unstored && "payload" in report ? { ...report, payload: unstored } : report;
+    if (report.kind === "transformer_error" && transformer !== null && !parts.plugins.isPlugin(transformer)) {
+      parts.plugins.noteError(transformer);
+    }
+    parts.recorder.record(one.claimed, whole, transformer);
+  }
+
+  /** Payloads of plugins are ready to be sent, by their webhooks as they are now. */
+  function takeMade(made: readonly Held[]): void {
+    for (const one of made) {
+      const lane = lanes.of(one.claimed.webhookId);
+      lanes.noteEnded(lane, null);
+      one.sinceMs = clock.now().getTime();
+      if (!isClosed) lane.waiting.unshift(one);
+    }
+    if (isClosed) giveBack(made);
+    else pump();
+  }
+
+  function takeBack(unmade: readonly Held[]): void {
+    for (const one of unmade) lanes.noteEnded(lanes.of(one.claimed.webhookId), null);
+    giveBack(unmade);
   }
 
   /** Ends leases of deliveries whose attempt did not start; they are due again for whoever may send them. */

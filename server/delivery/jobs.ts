@@ -5,7 +5,7 @@ import type { WebhookTarget } from "../domain/webhook.ts";
 import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { ConversationSnapshot, History, HistoryMessage, StoredEvent } from "../store/events.ts";
 import type { TransformerFacts } from "../workers/catalog.ts";
-import type { DeliveryJob, JobConversation, JobMessage } from "../workers/job.ts";
+import type { DeliveryJob, JobConversation, JobMessage, TransformTask } from "../workers/job.ts";
 
 /** How many messages of history the payload is made of; 0 if it is made already or needs none. */
 export function historyNeeded(
@@ -52,22 +52,28 @@ export function buildJob(
     scheme: transformer.signature,
     payload: claimed.payload
       ? { kind: "made", ...claimed.payload }
-      : {
-          kind: "transform",
-          task: {
-            transformer: target.transformer,
-            options: target.transformerOptions ?? {},
-            event: jobEvent(event!),
-            conversation: event!.conversation && jobConversation(event!.conversation, history),
-            mediaUrl: event!.conversation?.mediaUrl ?? null,
-          },
-        },
+      : { kind: "transform", task: buildTask(event!, history, target) },
     timeoutMs: limits.requestTimeoutMs,
     responseBytesMax: target.scheduleActivity ? limits.scheduleResponseBytesMax : limits.responseBytesMax,
     // A delivery that is sent once more had its answer; of events of other types the answer is left alone when it is
     // recorded.
     replyDelayMaxMs:
       target.scheduleActivity && !claimed.isResend ? target.waitingDurationSeconds * 1_000 : null,
+  };
+}
+
+/** What a transformer is given for an event of the webhook. */
+export function buildTask(
+  event: StoredEvent,
+  history: History | null,
+  target: Pick<WebhookTarget, "transformer" | "transformerOptions">,
+): TransformTask {
+  return {
+    transformer: target.transformer,
+    options: target.transformerOptions ?? {},
+    event: jobEvent(event),
+    conversation: event.conversation && jobConversation(event.conversation, history),
+    mediaUrl: event.conversation?.mediaUrl ?? null,
   };
 }
 

@@ -3,6 +3,7 @@
  * and no other, and what all lanes hold together is bounded.
  */
 
+import type { MadePayload } from "../domain/attempt-report.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
 import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { StoredEvent } from "../store/events.ts";
@@ -16,6 +17,8 @@ export interface Held {
   sinceMs: number;
   /** The transformer that makes the payload in this attempt; null before it starts, or if the payload is made. */
   transformer: string | null;
+  /** What a plugin made for this attempt, to be stored with it; null if there is nothing to store. */
+  unstored: MadePayload | null;
 }
 
 export interface Lane {

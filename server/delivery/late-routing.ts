@@ -20,6 +20,7 @@ import { findAndLock, resolveContacts } from "../store/contacts.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import { isDataFault, isRepeatable } from "../store/faults.ts";
 import { keepMalformed } from "../store/malformed.ts";
+import { noteLate } from "../store/missed-events.ts";
 import type { Database } from "../store/orm.ts";
 import type { Partitions } from "../store/partitions.ts";
 import { commitPublishing } from "../store/publishing.ts";
@@ -209,6 +210,8 @@ async function routeOnce(
     const isDone = !hasOwner || events.length < limit;
     if (isDone) await endTask(client, task);
     const plan = hasOwner ? await planBatch(parts, settings, { client, events, route, now }) : emptyPlan();
+    // Recoveries look for the deliveries of an event where it was stored, and here.
+    await noteLate(client, plan.deliveries);
     await commitPublishing(client, plan, now, moveEvents);
     client.release();
     noteBatch(parts, task, events.length, plan);

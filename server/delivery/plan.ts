@@ -116,10 +116,11 @@ export function planRows(
     }
     for (const one of planImports(plan, batched.event, imports, route, resolved.book, eventId))
       touched.add(one);
-    const { revision } = batched.event;
+    const { revision, occurredAt } = batched.event;
     if (revision && route.number) {
       const { id: numberId, client } = route.number;
-      plan.revisions.push({ clientId: client.id, numberId, eventId, revision });
+      const revisedAt = occurredAt ?? batched.receivedAt;
+      plan.revisions.push({ clientId: client.id, numberId, eventId, revisedAt, revision });
     }
     const event = storedEvent(eventId, batched, route, snapshot);
     plan.events.push(newEvent(batched.event, event, snapshot));
@@ -204,6 +205,7 @@ function planImports(
         clientId: client.id,
         numberId,
         eventId,
+        revisedAt: sentAt,
         revision: { wamid, content, contentType },
       });
       if (mediaId !== null) plan.importFiles.push({ numberId, wamid, mediaId });

@@ -8,15 +8,17 @@ import type { Attempt } from "../domain/attempt.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
 import { GatewayError } from "../domain/errors.ts";
 import { coversType, type EventType, type IncomingEvent } from "../domain/event.ts";
-import { messageTypes } from "../domain/event-types.ts";
+import { gatewayTypes, messageTypes } from "../domain/event-types.ts";
 import type { IdSource } from "../domain/ids.ts";
 import { type WebhookTarget, wantsType } from "../domain/webhook.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
-import type { History, StoredEvent } from "../store/events.ts";
 import type { TransformerFacts } from "../workers/catalog.ts";
 import type { DeliveryJob } from "../workers/job.ts";
+import type { PluginPool } from "../workers/plugin-pool.ts";
+import type { PluginResult } from "../workers/plugin-protocol.ts";
 import type { JobKey } from "../workers/pool.ts";
 import { buildJob, type JobLimits } from "./jobs.ts";
+import { sampleHistory, sampleStoredEvent } from "./sample-input.ts";
 
 export interface ProbeResult {
   eventType: EventType;
@@ -53,6 +55,7 @@ export interface ProbeParts {
   /** Hands jobs to the threads. */
   run(jobs: DeliveryJob[]): void;
   factsOf(transformer: string): TransformerFacts | undefined;
+  plugins: Pick<PluginPool, "isPlugin" | "transform">;
   /** Null if there is no sample of this type. */
   sampleEvent(type: EventType, at: Date): IncomingEvent | null;
   ids: IdSource;
@@ -66,6 +69,7 @@ export function createProbe(parts: ProbeParts, limits: JobLimits): Probe {
   const { directory, clock, ids } = parts;
   /** By delivery id; null = lost. */
   const inFlight = new Map<string, (report: AttemptReport | null) => void>();
+  let makingCount = 0;
   let isClosed = false;
 
   return {
@@ -81,16 +85,27 @@ export function createProbe(parts: ProbeParts, limits: JobLimits): Probe {
       }
       const event = sampleOf(eventType ?? chooseType(target, facts), facts);
       if (isClosed) throw new GatewayError("unavailable", "the gateway is stopping, try again");
-      if (inFlight.size >= inFlightMax) {
+      if (inFlight.size + makingCount >= inFlightMax) {
         throw new GatewayError("over_limit", `${inFlightMax} tests run already, try again in a few seconds`);
       }
       const startedAt = clock.now();
       const job = jobOf(event, target, facts, startedAt);
+      const made = isForPlugin(job) ? await makeByPlugin(job) : null;
+      if (made !== null && made.kind !== "made") {
+        return toResult(
+          event.type,
+          job.deliveryId,
+          { ...emptyReport(job, startedAt), ...made },
+          startedAt,
+          startedAt,
+        );
+      }
       const report = await new Promise<AttemptReport | null>((resolve) => {
         inFlight.set(job.deliveryId, resolve);
         parts.run([job]);
       });
-      return toResult(event.type, job.deliveryId, report, startedAt, clock.now());
+      const result = toResult(event.type, job.deliveryId, report, startedAt, clock.now());
+      return made === null ? result : { ...result, payload: made.payload };
     },
     takeReports(reports) {
       if (inFlight.size === 0) return reports;
@@ -101,6 +116,26 @@ export function createProbe(parts: ProbeParts, limits: JobLimits): Probe {
       isClosed = true;
     },
   };
+
+  function isForPlugin(job: DeliveryJob): job is PluginJob {
+    return job.payload.kind === "transform" && parts.plugins.isPlugin(job.payload.task.transformer);
+  }
+
+  /** Lets a plugin make the payload of the job, which then only has to be sent. */
+  async function makeByPlugin(job: PluginJob): Promise<PluginResult> {
+    const { task } = job.payload;
+    makingCount += 1;
+    const outcome = await parts.plugins.transform(task);
+    makingCount -= 1;
+    if (outcome.kind === "held") {
+      throw new GatewayError(
+        "wrong_state",
+        `transformer ${task.transformer} cannot run now: ${outcome.reason}`,
+      );
+    }
+    if (outcome.kind === "made") (job as DeliveryJob).payload = { kind: "made", ...outcome.payload };
+    return outcome;
+  }
 
   /** False if this is no probe. */
   function settle(deliveryId: string, report: AttemptReport | null): boolean {
@@ -127,7 +162,7 @@ export function createProbe(parts: ProbeParts, limits: JobLimits): Probe {
     facts: TransformerFacts,
     now: Date,
   ): DeliveryJob {
-    const stored = storedEvent(event, target, ids.next(), now);
+    const stored = sampleStoredEvent(event, target, ids.next(), now);
     const claimed = {
       id: ids.next(),
       webhookId: target.id,
@@ -139,14 +174,16 @@ export function createProbe(parts: ProbeParts, limits: JobLimits): Probe {
       payload: null,
     };
     const historyCount = facts.historyCount(target.transformerOptions ?? {});
-    return buildJob(claimed, stored, historyOf(event, historyCount, now), target, facts, limits, now);
+    return buildJob(claimed, stored, sampleHistory(event, historyCount, now), target, facts, limits, now);
   }
 }
+
+type PluginJob = DeliveryJob & { payload: Extract<DeliveryJob["payload"], { kind: "transform" }> };
 
 /** A type that shows the webhook at work: one that it wants, else one that its transformer can make something of. */
 function chooseType(target: WebhookTarget, facts: TransformerFacts): EventType {
   const named = [...target.eventTypes, ...facts.handles].filter((pattern) => !pattern.endsWith("*"));
-  const candidates = [...messageTypes, ...named, "whatsapp.account_update"];
+  const candidates = [...messageTypes, ...named, "whatsapp.account_update", ...gatewayTypes];
   return (
     candidates.find((type) => wantsType(target, type, facts.handles)) ??
     candidates.find((type) => handles(facts, type)) ??
@@ -158,53 +195,8 @@ function handles(facts: TransformerFacts, type: EventType): boolean {
   return facts.handles.some((pattern) => coversType(pattern, type));
 }
 
-const sampleUserId = "5a3b1e00-0000-4000-8000-000000000001";
-
-function storedEvent(event: IncomingEvent, target: WebhookTarget, id: string, now: Date): StoredEvent {
-  return {
-    id,
-    tenantId: target.tenantId,
-    clientId: target.clientId,
-    type: event.type,
-    phoneNumberId: event.phoneNumberId,
-    businessPhone: event.businessPhone,
-    wabaId: event.wabaId,
-    clientRef: target.clientRef ?? "sample-client",
-    occurredAt: event.occurredAt,
-    receivedAt: now,
-    user: event.user,
-    conversation: event.entry && {
-      conversationId: "0",
-      sequence: 2,
-      userId: sampleUserId,
-      phone: event.user?.phone ?? null,
-      bsuid: event.user?.bsuid ?? null,
-      name: event.user?.profileName ?? "Sam Sample",
-      note: "",
-      noteAutomation: "",
-      labels: ["sample"],
-      lastUserSequence: event.entry.sender === "user" ? 2 : 1,
-      lastBotSequence: event.entry.sender === "bot" ? 2 : 1,
-    },
-    itemJson: event.item,
-  };
-}
-
-/** The sample's own message, and one of the other side a minute before it. */
-function historyOf(event: IncomingEvent, count: number, now: Date): History | null {
-  const { entry } = event;
-  if (entry === null) return null;
-  const sentAt = event.occurredAt ?? now;
-  const newest = { sequence: 2, sentAt, ...entry };
-  const other = {
-    sequence: 1,
-    sender: entry.sender === "user" ? ("bot" as const) : ("user" as const),
-    content: "Good morning, how can we help?",
-    contentType: "text" as const,
-    sentAt: new Date(sentAt.getTime() - 60_000),
-  };
-  const [user, bot] = entry.sender === "user" ? [newest, other] : [other, newest];
-  return { messages: [newest, other].slice(0, count), lastUserMessage: user, lastBotMessage: bot };
+function emptyReport({ deliveryId, webhookId, attemptNumber }: DeliveryJob, startedAt: Date) {
+  return { deliveryId, webhookId, attemptNumber, startedAtMs: startedAt.getTime(), durationMs: 0 };
 }
 
 function toResult(

@@ -16,7 +16,7 @@ import type { IdSource } from "../domain/ids.ts";
 import type { MediaLink } from "../domain/media-link.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
 import { addClientsOf, type UnknownNumber } from "../store/auto-clients.ts";
-import { type ContactBook, resolveContacts } from "../store/contacts.ts";
+import { type ContactAsked, type ContactBook, resolveContacts } from "../store/contacts.ts";
 import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import type { StoredEvent } from "../store/events.ts";
@@ -25,16 +25,10 @@ import { keepMalformed } from "../store/malformed.ts";
 import type { Database } from "../store/orm.ts";
 import type { Partitions } from "../store/partitions.ts";
 import { beginPublishing, commitPublishing, type Opened, openPublishing } from "../store/publishing.ts";
+import { createKnownPairs, type KnownPairs } from "./known-pairs.ts";
 import { createNotice } from "./notice.ts";
 import { emptyPlan, type PublishedEvent, planRows } from "./plan.ts";
-import {
-  contactsOf,
-  distinctContacts,
-  type EventContacts,
-  listContacts,
-  nobodysTenantId,
-  routeOf,
-} from "./routing.ts";
+import { contactsOf, distinctContacts, listContacts, nobodysTenantId, routeOf } from "./routing.ts";
 import { areAllowed, dropRefused, isLimited, type PublishScope, type Waiting } from "./screening.ts";
 
 export type { PublishedEvent } from "./plan.ts";
@@ -101,6 +95,7 @@ const attemptsMax = 5;
 export function createPublisher(parts: PublisherParts, settings: PublishSettings): Publisher {
   const { database, directory, clock, log } = parts;
   const queue: Queued[] = [];
+  const knownPairs = createKnownPairs(() => clock.now().getTime());
   const unroutedNotice = createNotice(
     parts,
     "events of numbers or accounts that no client has were kept; ListUnroutedNumbers counts them",
@@ -140,7 +135,7 @@ export function createPublisher(parts: PublisherParts, settings: PublishSettings
     let holdsConfiguration = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        const outcome = await commitOnce(parts, settings, batch, holdsConfiguration);
+        const outcome = await commitOnce(parts, settings, knownPairs, batch, holdsConfiguration);
         // Changes may follow each other faster than commits: the next try does not let one come between.
         if (outcome === "stale") holdsConfiguration = true;
         else if (outcome === "refused") {
@@ -227,6 +222,7 @@ function isOneCall(first: Queued, second: Queued): boolean {
 async function commitOnce(
   parts: PublisherParts,
   settings: PublishSettings,
+  knownPairs: KnownPairs,
   batch: readonly Queued[],
   holdsConfiguration: boolean,
 ): Promise<{ unroutedNumberIds: (string | null)[] } | "stale" | "refused"> {
@@ -251,7 +247,7 @@ async function commitOnce(
       return "refused";
     }
     const routes = batch.map(({ event }) => routeOf(directory.current, event, settings.autoClients));
-    const contacts = batch.map(({ event }, index) => contactsOf(event, routes[index]!));
+    const contacts = batch.map(({ event }, index) => contactsOf(event, routes[index]!, knownPairs.has));
     const keys = batch.map(({ event }, index) => ({ ...event.dedup, tenantId: routes[index]!.tenantId }));
     const opened = await openPublishing(
       client,
@@ -267,7 +263,8 @@ async function commitOnce(
       client.release();
       return "stale";
     }
-    const book = await contactBook(parts, client, contacts, opened, now);
+    const wanted = listContacts(contacts.filter((_, index) => opened.fresh.has(index)));
+    const book = await contactBook(parts, client, wanted, opened, now);
     const planParts = {
       ids: parts.ids,
       makeMediaLink: parts.makeMediaLink,
@@ -279,6 +276,7 @@ async function commitOnce(
     planRows(plan, planParts, batch, { routes, contacts, fresh: opened.fresh, book }, leasedUntil);
     await commitPublishing(client, plan, now);
     client.release();
+    for (const one of wanted) if (book?.isPaired(one)) knownPairs.note(one);
   } catch (error) {
     for (const { claimed } of plan.started) parts.handover.release(claimed.webhookId);
     await client.query("ROLLBACK").then(
@@ -310,11 +308,10 @@ async function addMissingClients(parts: PublisherParts, batch: readonly Queued[]
 async function contactBook(
   parts: PublisherParts,
   client: pg.ClientBase,
-  contacts: readonly EventContacts[],
+  wanted: readonly ContactAsked[],
   opened: Opened,
   now: Date,
 ): Promise<ContactBook | null> {
-  const wanted = listContacts(contacts.filter((_, index) => opened.fresh.has(index)));
   if (wanted.length === 0) return null;
   return await resolveContacts(client, wanted, opened.found, () => parts.ids.next(), now);
 }

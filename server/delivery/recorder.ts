@@ -42,6 +42,12 @@ export interface RecorderParts {
   onRecorded(recorded: Recorded[]): void;
   /** Answers have scheduled messages. */
   onScheduled(): void;
+  /** Gets the attempts that counted, once they are saved. */
+  onCounted(attempts: readonly SettledAttempt[]): void;
+  /** True if the tenant asks to be told of deliveries that fail. */
+  isFailureTold(tenantId: number): boolean;
+  /** Somebody is to be told of deliveries that have failed. */
+  onFailuresNoted(): void;
   clock: Clock;
   log: Logger;
 }
@@ -75,6 +81,9 @@ export function createRecorder(parts: RecorderParts, settings: RecorderSettings)
           log.warn({ count: batch.length - counted.size }, "attempts ended after their lease had run out");
         }
         if (batch.some(({ replyIds }) => replyIds !== undefined)) parts.onScheduled();
+        if (batch.some(({ toldTenantId }) => toldTenantId !== undefined)) parts.onFailuresNoted();
+        const isWhole = counted.size === batch.length;
+        parts.onCounted(isWhole ? batch : batch.filter(({ report }) => counted.has(report.deliveryId)));
         return parts.onRecorded(batch);
       } catch (error) {
         if (isDataFault(error) && batch.length > 1) {
@@ -98,7 +107,15 @@ export function createRecorder(parts: RecorderParts, settings: RecorderSettings)
   return {
     record(claimed, report, transformer) {
       const settlement = settleAttempt(claimed, report, settings.retryScheduleMs);
-      waiting.push({ claimed, report, settlement, transformer, ...idsOfReplies(report) });
+      const isTold = settlement.state === "failed" && parts.isFailureTold(claimed.tenantId);
+      waiting.push({
+        claimed,
+        report,
+        settlement,
+        transformer,
+        ...idsOfReplies(report),
+        ...(isTold && { toldTenantId: claimed.tenantId }),
+      });
       running ??= run();
     },
     backlogCount: () => waiting.length + savingCount,

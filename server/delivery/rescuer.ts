@@ -28,6 +28,8 @@ export interface RescuerParts {
   isHolding(delivery: HeldDelivery): boolean;
   /** Something became due. */
   wakeDispatcher(): void;
+  /** Tenants that ask to be told of deliveries that fail. */
+  failureToldTenants(): readonly number[];
   clock: Clock;
   log: Logger;
 }
@@ -72,6 +74,7 @@ export function createRescuer(
         startedAt: new Date(lease.leasedUntil.getTime() - settings.leaseMs),
       })),
       now,
+      parts.failureToldTenants(),
     );
     if (count === 0) return;
     log.warn({ count }, "attempts were lost; their deliveries are due again");

@@ -22,6 +22,10 @@ const nobody: Route = { tenantId: nobodysTenantId, client: null, number: null };
  * @param isAnybodys  true if account-level events of unknown accounts go to tenant `default` (development)
  */
 export function routeOf(current: Directory, event: IncomingEvent, isAnybodys: boolean): Route {
+  if (event.owner) {
+    const client = current.clients.get(event.owner.clientId ?? 0) ?? null;
+    return { tenantId: event.owner.tenantId, client, number: null };
+  }
   if (event.phoneNumberId !== null) {
     const number = current.numbers.get(event.phoneNumberId);
     return number ? { tenantId: number.client.tenantId, client: number.client, number } : nobody;
@@ -66,7 +70,14 @@ export interface EventContacts {
   message: ContactAsked | null;
 }
 
-export function contactsOf(event: IncomingEvent, route: Route): EventContacts {
+/**
+ * @param isPaired  true if both names are known to be of one contact: an event that is no message tells nothing new then
+ */
+export function contactsOf(
+  event: IncomingEvent,
+  route: Route,
+  isPaired: (asked: ContactAsked) => boolean = () => false,
+): EventContacts {
   const { entry, user, revision, identityChanges = [], imported = [] } = event;
   const { client, number } = route;
   const changes: ContactAsked[] = [];
@@ -77,9 +88,17 @@ export function contactsOf(event: IncomingEvent, route: Route): EventContacts {
       changes.push({ clientId: client.id, numberId, ...from, profileName: null, becomes: to });
     }
   }
-  const reviser = revision ? contactAsked(user, number) : null;
-  // Who edits stays who they are; but nobody may join their conversation with another while it is revised.
-  if (reviser) changes.push({ ...reviser, profileName: null, becomes: { phone: null, bsuid: null } });
+  const bystander = entry || changes.length > 0 ? null : contactAsked(user, number);
+  if (bystander) {
+    const { phone, bsuid } = bystander;
+    const hasBoth = phone !== null && bsuid !== null;
+    // Two names in one event are one contact's, whatever the event is. Nobody may join the conversation of who edits with
+    // another while it is revised.
+    if (revision || (hasBoth && !isPaired(bystander))) {
+      const becomes = hasBoth ? { phone, bsuid } : { phone: null, bsuid: null };
+      changes.push({ ...bystander, profileName: null, becomes });
+    }
+  }
   return {
     changes,
     imports: imported.map((thread) => contactAsked(thread.user, number)),

@@ -24,6 +24,7 @@ interface GatewayErrorOptions {
   field?: string;
   retryAfterSeconds?: number;
   send?: SendFailure;
+  resumeToken?: string;
 }
 
 /**
@@ -38,6 +39,8 @@ export class GatewayError extends Error {
   readonly retryAfterSeconds: number | undefined;
   /** Set for a message that was not sent, or of which nobody knows. */
   readonly send: SendFailure | undefined;
+  /** Where a stream that ended can be taken up again. */
+  readonly resumeToken: string | undefined;
 
   constructor(kind: GatewayErrorKind, message: string, options: GatewayErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -46,5 +49,6 @@ export class GatewayError extends Error {
     this.field = options.field;
     this.retryAfterSeconds = options.retryAfterSeconds;
     this.send = options.send;
+    this.resumeToken = options.resumeToken;
   }
 }

@@ -72,6 +72,8 @@ export interface DedupKey {
    * Null when neither item nor entry has a time: such a key counts for ten minutes only.
    */
   placedAt: Date | null;
+  /** A second place, which a repeat may be put at; the item is new only if the key is free at both. */
+  alsoPlacedAt?: Date;
 }
 
 /** One item of a WhatsApp body, before it is known whose it is. */
@@ -94,6 +96,8 @@ export interface IncomingEvent {
   identityChanges?: readonly IdentityChange[];
   /** Set when the item brings along older messages; they become part of their conversations and no events. */
   imported?: readonly ImportedThread[];
+  /** Set when it is about the gateway itself: whose it is does not follow from WhatsApp's numbers and accounts then. */
+  owner?: { tenantId: number; clientId: number | null };
   dedup: DedupKey;
 }
 

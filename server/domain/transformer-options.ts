@@ -30,6 +30,18 @@ export function createOptionsCheck(
   };
 }
 
+/** What is wrong with a schema itself, as a sentence; null = nothing. */
+export function findSchemaFault(
+  schema: Readonly<Record<string, unknown>> | undefined,
+  formats: Readonly<Record<string, (value: string) => boolean>>,
+): string | null {
+  if (schema === undefined) return null;
+  // Ajv answers for such a schema with a promise, which would pass for yes.
+  if (schema.$async !== undefined) return 'its optionsSchema must not be "$async"';
+  const validate = compile(schema, formats);
+  return typeof validate === "string" ? validate : null;
+}
+
 /** An Ajv of its own for each schema: two versions of a plugin may give theirs the same `$id`. */
 function compile(
   schema: Readonly<Record<string, unknown>>,

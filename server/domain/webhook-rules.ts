@@ -15,13 +15,15 @@ import { type Webhook, wantsType } from "./webhook.ts";
 /** What the owner of a webhook decides, secrets and headers aside. */
 export type WebhookSettings = Omit<
   Webhook,
-  "id" | "tenantId" | "clientId" | "disabledReason" | "createdAt" | "updatedAt"
+  "id" | "tenantId" | "clientId" | "disabledReason" | "disabledAt" | "createdAt" | "updatedAt"
 >;
 
 /** What the rules need to know of a transformer. */
 export interface TransformerFacts {
   readonly handles: readonly string[];
   readonly optionsSchema?: Readonly<Record<string, unknown>>;
+  /** Why it makes nothing for now, as the rest of a sentence that starts with its name; left out or null if it does. */
+  readonly hold?: string | null;
 }
 
 export interface RuleContext {
@@ -66,6 +68,7 @@ export function applyChange(
 export function findHold(webhook: Webhook, context: RuleContext): string | null {
   const transformer = context.transformers.get(webhook.transformer);
   if (transformer === undefined) return `transformer ${webhook.transformer} is not loaded`;
+  if (transformer.hold) return `transformer ${webhook.transformer} ${transformer.hold}`;
   const fault = context.findOptionsFault(transformer.optionsSchema, webhook.transformerOptions ?? {});
   return fault === null ? null : `transformer_options no longer fit ${webhook.transformer}: ${fault}`;
 }
@@ -161,7 +164,12 @@ function checkEventTypes(eventTypes: readonly string[]): void {
   }
 }
 
-function checkOptions(settings: WebhookSettings, transformer: TransformerFacts, context: RuleContext): void {
+/** @throws GatewayError `invalid_input` if the transformer does not take the options */
+export function checkOptions(
+  settings: Pick<WebhookSettings, "transformer" | "transformerOptions">,
+  transformer: TransformerFacts,
+  context: Pick<RuleContext, "findOptionsFault">,
+): void {
   const options = settings.transformerOptions ?? {};
   const text = JSON.stringify(options);
   if (text.length > 16_384)

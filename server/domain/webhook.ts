@@ -30,6 +30,8 @@ export interface Webhook {
   description: string;
   /** Why the gateway turned it off, if it did. */
   disabledReason: string | null;
+  /** When the gateway turned it off, if it did. */
+  disabledAt: Date | null;
   createdAt: Date;
   updatedAt: Date;
 }

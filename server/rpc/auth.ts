@@ -121,6 +121,18 @@ export async function admit(
   };
 }
 
+/** True while a caller that was admitted would be admitted again: for calls that last. */
+export function isStillAdmitted(
+  caller: Caller,
+  { directory, clock }: Pick<AuthParts, "directory" | "clock">,
+): boolean {
+  if (caller.isOperator) return [...directory.tenantIds.values()].includes(caller.tenantId);
+  for (const key of directory.apiKeys.values()) {
+    if (caller.actor === `key:${key.id}`) return isLive(key, directory, clock.now());
+  }
+  return false;
+}
+
 function digestOfKey(header: Headers): Buffer {
   const key = /^Bearer +(\S+)$/i.exec(header.get("Authorization") ?? "")?.[1];
   if (key !== undefined) return hash("sha256", key, "buffer");
@@ -139,12 +151,14 @@ function operatorIn(tenantName: string, { directory }: AuthParts): Caller {
 /** Which of the reasons it is, is nobody's business. Revoked keys, and those of deleted tenants, are not there. */
 function findApiKey(digest: Buffer, { directory, clock }: AuthParts): DirectoryApiKey {
   const key = directory.apiKeys.get(digest.toString("hex"));
-  const isLive =
-    key !== undefined &&
-    (key.expiresAt === null || key.expiresAt > clock.now()) &&
-    (key.clientId === null || directory.clients.has(key.clientId));
-  if (isLive) return key;
+  if (key !== undefined && isLive(key, directory, clock.now())) return key;
   throw new GatewayError("unauthenticated", "the key is unknown, revoked or expired");
+}
+
+function isLive(key: DirectoryApiKey, { clients }: Pick<Directory, "clients">, now: Date): boolean {
+  return (
+    (key.expiresAt === null || key.expiresAt > now) && (key.clientId === null || clients.has(key.clientId))
+  );
 }
 
 async function countCall(key: DirectoryApiKey, responseHeader: Headers, parts: AuthParts): Promise<void> {

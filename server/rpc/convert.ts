@@ -6,6 +6,7 @@ import type {
   AttemptSchema,
   DeliverySchema,
   ListDeliveriesRequest,
+  WatchDeliveriesRequest,
 } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import type {
   CreateWebhookRequest,
@@ -133,12 +134,13 @@ export function fromWebhook(webhook: Webhook, heldReason: string | null) {
     paused: webhook.isPaused,
     description: webhook.description || undefined,
     disabledReason: webhook.disabledReason ?? undefined,
+    disabledAt: webhook.disabledAt ? timestampFromDate(webhook.disabledAt) : undefined,
     updatedAt: timestampFromDate(webhook.updatedAt),
     heldReason: heldReason ?? undefined,
   } satisfies MessageInitShape<typeof WebhookSchema>;
 }
 
-export function toDeliveryFilter(request: ListDeliveriesRequest): DeliveryFilter {
+export function toDeliveryFilter(request: ListDeliveriesRequest | WatchDeliveriesRequest): DeliveryFilter {
   return {
     webhookId: request.webhookId ?? null,
     states: request.states as DeliveryState[],
@@ -187,7 +189,7 @@ function textOf(bytes: Uint8Array): string {
 }
 
 /** Rounded up: deliveries are made at whole milliseconds, and one made before the instant stays before it. */
-function toDate(timestamp: Timestamp | undefined): Date | null {
+export function toDate(timestamp: Timestamp | undefined): Date | null {
   if (timestamp === undefined) return null;
   return new Date(Number(timestamp.seconds) * 1000 + Math.ceil(timestamp.nanos / 1_000_000));
 }

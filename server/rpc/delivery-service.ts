@@ -1,17 +1,24 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import type { Clock } from "../clock.ts";
+import type { WatchAsked, WatchEntry } from "../delivery/watches.ts";
+import { GatewayError } from "../domain/errors.ts";
 import { isUuid } from "../domain/ids.ts";
 import type { Owner } from "../store/access.ts";
 import { getDelivery, listDeliveries } from "../store/delivery-log.ts";
+import { countDeliveries } from "../store/delivery-stats.ts";
 import type { Database } from "../store/orm.ts";
-import { callerOf } from "./auth.ts";
+import { type AuthParts, callerOf, isStillAdmitted } from "./auth.ts";
 import { fromAttempt, fromDelivery, toDeliveryFilter } from "./convert.ts";
 import { cutPage, pageSizeOf, readPageToken } from "./paging.ts";
+import { createRecoveryCalls, type RecoveryCallParts } from "./recovery-calls.ts";
+import { fromStats, toStatsRange } from "./stats-call.ts";
 
-export interface DeliveryServiceParts {
+export interface DeliveryServiceParts extends RecoveryCallParts, Pick<AuthParts, "directory"> {
   database: Database;
   clock: Clock;
+  /** Streams attempts as they end; throws GatewayError. */
+  watchAttempts(asked: WatchAsked): AsyncIterable<WatchEntry>;
   /**
    * Makes a delivery due again.
    *
@@ -22,8 +29,12 @@ export interface DeliveryServiceParts {
   wakeDispatcher(): void;
 }
 
+/** Counts at once: each may read for seconds, and the connections are few. */
+const countingMax = 2;
+
 export function createDeliveryService(parts: DeliveryServiceParts): ServiceImpl<typeof DeliveryService> {
   const { database, clock } = parts;
+  let countingCount = 0;
   return {
     async listDeliveries(request, context) {
       const caller = callerOf(context);
@@ -59,6 +70,44 @@ export function createDeliveryService(parts: DeliveryServiceParts): ServiceImpl<
       const { delivery } = await getDelivery(database, caller, idOf(request));
       return { delivery: fromDelivery(delivery) };
     },
+
+    async getDeliveryStats(request, context) {
+      const range = toStatsRange(request, clock.now());
+      if (countingCount >= countingMax) {
+        throw new GatewayError("over_limit", "others are being counted for: try again in a moment", {
+          retryAfterSeconds: 2,
+        });
+      }
+      countingCount += 1;
+      try {
+        return fromStats(await countDeliveries(database, callerOf(context), range), range);
+      } finally {
+        countingCount -= 1;
+      }
+    },
+
+    async *watchDeliveries(request, context) {
+      const caller = callerOf(context);
+      const entries = parts.watchAttempts({
+        callerName: caller.actor,
+        owner: caller,
+        filter: toDeliveryFilter(request),
+        resumeToken: request.resumeToken,
+        isWelcome: () => isStillAdmitted(caller, parts),
+        signal: context.signal,
+      });
+      for await (const { watched, resumeToken } of entries) {
+        yield {
+          ...(watched && {
+            delivery: fromDelivery(watched.delivery),
+            attempt: fromAttempt(watched.attempt),
+          }),
+          resumeToken,
+        };
+      }
+    },
+
+    ...createRecoveryCalls(parts),
   };
 }
 

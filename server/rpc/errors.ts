@@ -5,6 +5,7 @@ import { InvalidPathError, type Path, parsePath } from "@bufbuild/protobuf/refle
 import { Violation, violationsToProto } from "@bufbuild/protovalidate";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { WatchDeliveriesEndSchema } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { SendFailureSchema } from "../../gen/posthorn/v1/message_service_pb.ts";
 import { GatewayError, type GatewayErrorKind } from "../domain/errors.ts";
 import { isDatabaseOutage } from "../store/faults.ts";
@@ -24,12 +25,24 @@ const codeByKind = {
 /** Gives every error of a handler its code. Has to be the outermost interceptor. */
 export function createErrorInterceptor(log: Logger): Interceptor {
   return (next) => async (request) => {
+    const told = (error: unknown) =>
+      toConnectError(error, request.method.input, log.child({ rpc: request.method.name }));
     try {
-      return await next(request);
+      const response = await next(request);
+      // What a stream throws comes later, from the reading of its messages.
+      return response.stream ? { ...response, message: telling(response.message, told) } : response;
     } catch (error) {
-      throw toConnectError(error, request.method.input, log.child({ rpc: request.method.name }));
+      throw told(error);
     }
   };
+}
+
+async function* telling<T>(messages: AsyncIterable<T>, told: (error: unknown) => ConnectError) {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw told(error);
+  }
 }
 
 /**
@@ -53,6 +66,12 @@ function describe(error: GatewayError, input: DescMessage): ConnectError {
     connectError.details.push({
       desc: SendFailureSchema,
       value: { messageId: messageId ?? undefined, reason, code: code ?? undefined },
+    });
+  }
+  if (error.resumeToken !== undefined) {
+    connectError.details.push({
+      desc: WatchDeliveriesEndSchema,
+      value: { resumeToken: error.resumeToken },
     });
   }
   const path = error.kind === "invalid_input" ? findPath(input, error.field) : null;

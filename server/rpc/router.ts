@@ -13,6 +13,7 @@ import { DeliveryService } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { EventService } from "../../gen/posthorn/v1/event_service_pb.ts";
 import { MessageService } from "../../gen/posthorn/v1/message_service_pb.ts";
 import { TenantService } from "../../gen/posthorn/v1/tenant_service_pb.ts";
+import { TransformerService } from "../../gen/posthorn/v1/transformer_service_pb.ts";
 import { WebhookService } from "../../gen/posthorn/v1/webhook_service_pb.ts";
 import { optionFormats } from "../../plugins/transformer.ts";
 import { createOptionsCheck } from "../domain/transformer-options.ts";
@@ -28,6 +29,7 @@ import { createEventService, type EventServiceParts } from "./event-service.ts";
 import { JsonTextDecoder } from "./json-text.ts";
 import { createMessageService, type MessageServiceParts } from "./message-service.ts";
 import { createTenantService, type TenantServiceParts } from "./tenant-service.ts";
+import { createTransformerService, type TransformerServiceParts } from "./transformer-service.ts";
 import { createWebhookService, type WebhookServiceParts } from "./webhook-service.ts";
 
 export interface RpcParts
@@ -40,6 +42,7 @@ export interface RpcParts
     EventServiceParts,
     MessageServiceParts,
     TenantServiceParts,
+    Omit<TransformerServiceParts, "rules">,
     Omit<WebhookServiceParts, "rules">,
     Pick<RuleContext, "mode" | "transformers"> {
   log: Logger;
@@ -83,13 +86,14 @@ export function handlerOptions(parts: RpcParts) {
   };
 }
 
+/** What webhooks have to keep to, with the formats that options of transformers may have. */
+export function createRules({ mode, transformers }: Pick<RuleContext, "mode" | "transformers">): RuleContext {
+  return { mode, transformers, findOptionsFault: createOptionsCheck(optionFormats) };
+}
+
 /** The services that this gateway has, with what each needs. */
 export function addServices(parts: RpcParts): (router: ConnectRouter) => void {
-  const rules: RuleContext = {
-    mode: parts.mode,
-    transformers: parts.transformers,
-    findOptionsFault: createOptionsCheck(optionFormats),
-  };
+  const rules = createRules(parts);
   return (router) => {
     router.service(WebhookService, createWebhookService({ ...parts, rules }));
     router.service(DeliveryService, createDeliveryService(parts));
@@ -100,6 +104,7 @@ export function addServices(parts: RpcParts): (router: ConnectRouter) => void {
     router.service(ApiKeyService, createApiKeyService(parts));
     router.service(TenantService, createTenantService(parts));
     router.service(AuditService, createAuditService(parts));
+    router.service(TransformerService, createTransformerService({ ...parts, rules }));
   };
 }
 

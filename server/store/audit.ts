@@ -7,10 +7,11 @@ import type { Database } from "./orm.ts";
 export type Actor = "operator" | "gateway" | `key:${number}`;
 
 export type AuditAction =
-  | `webhook.${"created" | "updated" | "deleted" | "secret_rotated"}`
+  | `webhook.${"created" | "updated" | "deleted" | "secret_rotated" | "disabled"}`
   | `client.${"created" | "updated" | "deleted"}`
   | `contact.${"updated" | "deleted"}`
   | `api_key.${"created" | "revoked"}`
+  | `recovery.${"started" | "canceled"}`
   | `tenant.${"created" | "deleted"}`;
 
 export interface AuditNote {

@@ -9,6 +9,7 @@ import type { ClientNumber } from "../domain/client.ts";
 import { GatewayError } from "../domain/errors.ts";
 import { type ClientWabaRow, ClientWabaSchema } from "./entities/client-waba.ts";
 import { type PhoneNumberRow, PhoneNumberSchema } from "./entities/phone-number.ts";
+import { forgetStop } from "./outgoing-list.ts";
 
 export interface Stamp {
   version: bigint;
@@ -39,6 +40,7 @@ export async function setNumbers(
     const row = known.get(phoneNumberId);
     if (row?.clientId != null && row.clientId !== clientId) throw refuseTaken(index);
     if (row) {
+      if (row.clientId !== clientId) await forgetStop(em, row.id);
       em.assign(row, { clientId, version });
       if (displayPhoneNumber !== null) row.displayPhoneNumber = displayPhoneNumber;
     } else {

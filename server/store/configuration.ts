@@ -260,6 +260,7 @@ function applyWebhook(directory: Directory, row: Row, secretRows: Row[], sealer:
     maxInFlight: row.max_in_flight,
     description: row.description,
     disabledReason: row.disabled_reason,
+    disabledAt: row.disabled_at,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     secrets: [],

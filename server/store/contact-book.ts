@@ -37,6 +37,14 @@ export interface ContactRow {
   updatedAt: Date;
 }
 
+/** A phone or business-scoped id that a contact had and has no more. */
+export interface FormerName {
+  contactId: string;
+  clientId: number;
+  kind: "phone" | "bsuid";
+  name: string;
+}
+
 /** What a batch changes; rows that it made and that became part of another again are in none of the lists. */
 export interface BookChanges {
   made: ContactRow[];
@@ -46,6 +54,8 @@ export interface BookChanges {
   freed: ContactRow[];
   /** Found rows that are part of another now. */
   absorbed: { row: ContactRow; into: ContactRow }[];
+  /** What contacts gave up, each once. */
+  formerNames: FormerName[];
 }
 
 export interface Book {
@@ -64,6 +74,7 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
   const changed = new Set<ContactRow>();
   const freed = new Set<ContactRow>();
   const absorbedInto = new Map<ContactRow, ContactRow>();
+  const givenUp: { row: ContactRow; kind: FormerName["kind"]; name: string }[] = [];
   for (const row of found) index(row);
 
   function index(row: ContactRow): void {
@@ -92,11 +103,18 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
     const isFreed =
       (row.phone !== null && row.phone !== phone) || (row.bsuid !== null && row.bsuid !== bsuid);
     if (isFreed) freed.add(row);
+    noteNames(row);
     unindex(row);
     row.phone = phone;
     row.bsuid = bsuid;
     index(row);
     changed.add(row);
+  }
+
+  /** Names that the row has now, and may be about to lose. */
+  function noteNames(row: ContactRow): void {
+    if (row.phone !== null) givenUp.push({ row, kind: "phone", name: row.phone });
+    if (row.bsuid !== null) givenUp.push({ row, kind: "bsuid", name: row.bsuid });
   }
 
   function unindex(row: ContactRow): void {
@@ -105,6 +123,7 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
   }
 
   function absorb(into: ContactRow, row: ContactRow): void {
+    noteNames(row);
     unindex(row);
     absorbedInto.set(row, into);
     combine(into, row);
@@ -156,10 +175,9 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
     }
     if (phone === null || holder === owner) return owner;
     if (holder?.bsuid === null) {
-      const lasting = olderOf(owner, holder);
-      absorb(lasting, lasting === owner ? holder : owner);
-      rename(lasting, phone, bsuid);
-      return lasting;
+      const last = merge(owner, holder);
+      rename(last, phone, bsuid);
+      return last;
     }
     if (holder) rename(holder, null, holder.bsuid);
     rename(owner, phone, bsuid);
@@ -167,8 +185,8 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
   }
 
   /**
-   * The contact stays and goes by the new name. Whoever had that name already is the same user, unless another
-   * business-scoped id says otherwise. The id changes with the number, so one that is not named anew is forgotten.
+   * The contact goes by the new name. Whoever had that name already is the same user, unless another business-scoped id
+   * says otherwise: then the older of the two stays. The id changes with the number, so one that is not named anew is forgotten.
    */
   function succeed(contact: ContactRow, becomes: ContactName): void {
     const { clientId } = contact;
@@ -176,19 +194,36 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
     const phone = becomes.phone ?? contact.phone;
     const bsuid = becomes.bsuid ?? (isNewNumber ? null : contact.bsuid);
     const owner = byBsuid(clientId, bsuid);
-    if (owner && owner !== contact) absorb(contact, owner);
+    let last = owner ? merge(contact, owner) : contact;
     const holder = byPhone(clientId, phone);
-    if (holder && holder !== contact) {
-      if (holder.bsuid === null) absorb(contact, holder);
+    if (holder && holder !== last) {
+      if (holder.bsuid === null) last = merge(last, holder);
       else rename(holder, null, holder.bsuid);
     }
-    rename(contact, phone, bsuid);
+    rename(last, phone, bsuid);
+  }
+
+  /** Makes one of two, which may be the same already. */
+  function merge(first: ContactRow, second: ContactRow): ContactRow {
+    if (first === second) return first;
+    const last = olderOf(first, second);
+    absorb(last, last === first ? second : first);
+    return last;
   }
 
   function lasting(row: ContactRow): ContactRow {
     let last = row;
     for (let next = absorbedInto.get(last); next; next = absorbedInto.get(last)) last = next;
     return last;
+  }
+
+  function listFormerNames(): FormerName[] {
+    const former = new Map<string, FormerName>();
+    for (const { row, kind, name } of givenUp) {
+      const { id: contactId, clientId, [kind]: present } = lasting(row);
+      if (name !== present) former.set(`${contactId} ${kind} ${name}`, { contactId, clientId, kind, name });
+    }
+    return [...former.values()];
   }
 
   return {
@@ -219,6 +254,7 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
         changed: [...changed].filter((row) => isFound(row) && stays(row)),
         freed: [...freed].filter((row) => isFound(row) && stays(row)),
         absorbed: [...absorbedInto.keys()].filter(isFound).map((row) => ({ row, into: lasting(row) })),
+        formerNames: listFormerNames(),
       };
     },
   };

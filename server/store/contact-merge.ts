@@ -9,6 +9,7 @@
 
 import type pg from "pg";
 import type { ContactRow } from "./contact-book.ts";
+import { revisionOrder } from "./events.ts";
 import { importedBase, sequencesPerSecond } from "./imports.ts";
 
 /** Makes `row` a part of `into`: its conversations, and its UUID as a former one. The row itself goes. */
@@ -32,10 +33,17 @@ export async function mergeContacts(client: pg.ClientBase, row: ContactRow, into
       [row.id, into.id],
     ),
     client.query("UPDATE contact_former_id SET contact_id = $2 WHERE contact_id = $1", [row.id, into.id]),
+    client.query(moveFormerNames, [row.id, into.id]),
     client.query("INSERT INTO contact_former_id (id, contact_id) VALUES ($1, $2)", [row.id, into.id]),
     client.query("DELETE FROM contact WHERE id = $1", [row.id]),
   ]);
 }
+
+const moveFormerNames = `
+  INSERT INTO contact_former_name (contact_id, client_id, kind, name, until_id)
+  SELECT $2, client_id, kind, name, until_id FROM contact_former_name WHERE contact_id = $1
+  ON CONFLICT (contact_id, kind, name)
+    DO UPDATE SET until_id = greatest(contact_former_name.until_id, excluded.until_id)`;
 
 async function keepOne(
   client: pg.ClientBase,
@@ -108,8 +116,8 @@ const copyMessages = `
     JOIN message m ON m.conversation_id = p.conversation_id AND m.sequence = p.sequence
     CROSS JOIN LATERAL jsonb_populate_record(m, jsonb_build_object('conversation_id', $2::bigint,
       'sequence', p.new_sequence, 'visible_from', greatest(p.new_sequence, 1))) AS c)
-  INSERT INTO message_revision (conversation_id, sequence, visible_from, event_id, content, content_type)
-  SELECT $2::bigint, p.new_sequence, greatest(p.new_sequence, 1), r.event_id, r.content, r.content_type
+  INSERT INTO message_revision (conversation_id, sequence, visible_from, event_id, content, content_type, revised_at)
+  SELECT $2::bigint, p.new_sequence, greatest(p.new_sequence, 1), r.event_id, r.content, r.content_type, r.revised_at
   FROM placed p CROSS JOIN LATERAL (
     SELECT * FROM message_revision r WHERE r.conversation_id = p.conversation_id AND r.sequence = p.sequence
-    ORDER BY r.visible_from DESC, r.event_id DESC LIMIT 1) AS r`;
+    ORDER BY ${revisionOrder} LIMIT 1) AS r`;

@@ -8,9 +8,10 @@
  */
 
 import type pg from "pg";
-import { plainArray, textArray } from "./arrays.ts";
+import { bigintArray, booleanArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
 import { type BookChanges, type ContactAsked, type ContactRow, createBook } from "./contact-book.ts";
 import { mergeContacts } from "./contact-merge.ts";
+import { noteFormerNames } from "./contact-names.ts";
 
 export type { ContactAsked, ContactName, ContactRow } from "./contact-book.ts";
 
@@ -80,10 +81,10 @@ export async function findAndLock(
     const own = { clientId, numberId, phone, bsuid };
     return becomes ? [own, { clientId, numberId, ...becomes }] : [own];
   });
-  const clientIds = plainArray(names.map((one) => one.clientId));
+  const clientIds = intArray(names.map((one) => one.clientId));
   const phones = textArray(names.map((one) => one.phone));
   const bsuids = textArray(names.map((one) => one.bsuid));
-  const numberIds = plainArray(names.map((one) => one.numberId));
+  const numberIds = intArray(names.map((one) => one.numberId));
   const [contacts, conversations] = await Promise.all([
     client.query({ name: "find-contacts", text: findContacts, values: [clientIds, phones, bsuids] }),
     client.query({
@@ -98,6 +99,8 @@ export async function findAndLock(
 export interface ContactBook {
   /** The contact and the locked conversation that an asked one stands for. */
   find(asked: ContactAsked): { contact: ContactRow; conversation: LockedConversation };
+  /** True if both names of an asked one are those of one contact, after all that the batch has changed. */
+  isPaired(asked: ContactAsked): boolean;
 }
 
 /**
@@ -117,7 +120,7 @@ export async function resolveContacts(
   const book = createBook(found.contacts, newId, now);
   for (const one of asked) book.resolve(one);
   const changes = book.changes();
-  if (!(await saveChanges(client, changes, now))) {
+  if (!(await saveChanges(client, changes, newId, now))) {
     // Another transaction made some of them first: what it made counts. The next look sees it.
     const again = await findAndLock(client, asked);
     return await resolveContacts(client, asked, again, newId, now);
@@ -145,6 +148,15 @@ export async function resolveContacts(
       const contact = book.contactOf(one)!;
       return { contact, conversation: conversations.get(pairOf(contact.id, one.numberId))! };
     },
+    isPaired(one) {
+      const contact = book.contactOf(one);
+      return (
+        contact?.phone === one.phone &&
+        contact.bsuid === one.bsuid &&
+        one.phone !== null &&
+        one.bsuid !== null
+      );
+    },
   };
 }
 
@@ -154,8 +166,13 @@ export async function resolveContacts(
  * @returns false if another transaction has made one of the new contacts meanwhile; nothing else was to be written then
  * @throws an error with SQLSTATE 23505 if that happens and more was written: the transaction has to be repeated
  */
-async function saveChanges(client: pg.ClientBase, changes: BookChanges, now: Date): Promise<boolean> {
-  const { made, changed, freed, absorbed } = changes;
+async function saveChanges(
+  client: pg.ClientBase,
+  changes: BookChanges,
+  newId: () => string,
+  now: Date,
+): Promise<boolean> {
+  const { made, changed, freed, absorbed, formerNames } = changes;
   const nameless = [...freed, ...absorbed.map(({ row }) => row)];
   if (nameless.length > 0) await freeNames(client, nameless);
   if (made.length > 0) {
@@ -169,6 +186,7 @@ async function saveChanges(client: pg.ClientBase, changes: BookChanges, now: Dat
   }
   for (const { row, into } of absorbed) await mergeContacts(client, row, into);
   if (changed.length > 0) await updateContacts(client, changed, now);
+  if (formerNames.length > 0) await noteFormerNames(client, formerNames, newId());
   return true;
 }
 
@@ -186,11 +204,11 @@ export function saveConversations(
         AS u(id, last_sequence, user_sequence, bot_sequence, has_imports)
       WHERE v.id = u.id`,
     values: [
-      plainArray(conversations.map((one) => one.id)),
-      plainArray(conversations.map((one) => one.lastSequence)),
-      plainArray(conversations.map((one) => one.lastUserSequence)),
-      plainArray(conversations.map((one) => one.lastBotSequence)),
-      plainArray(conversations.map((one) => (one.hasImports ? "true" : "false"))),
+      bigintArray(conversations.map((one) => one.id)),
+      bigintArray(conversations.map((one) => one.lastSequence)),
+      bigintArray(conversations.map((one) => one.lastUserSequence)),
+      bigintArray(conversations.map((one) => one.lastBotSequence)),
+      booleanArray(conversations.map((one) => one.hasImports)),
     ],
   });
 }
@@ -200,7 +218,7 @@ async function freeNames(client: pg.ClientBase, rows: readonly ContactRow[]): Pr
   await client.query({
     name: "free-contact-names",
     text: "UPDATE contact SET phone = NULL, bsuid = 'moving ' || id WHERE id = ANY($1::uuid[])",
-    values: [plainArray(rows.map((row) => row.id))],
+    values: [uuidArray(rows.map((row) => row.id))],
   });
 }
 
@@ -220,8 +238,8 @@ async function insertContacts(
       ORDER BY u.client_id, u.phone, u.bsuid
       ${onConflict}`,
     values: [
-      plainArray(rows.map((row) => row.id)),
-      plainArray(rows.map((row) => row.clientId)),
+      uuidArray(rows.map((row) => row.id)),
+      intArray(rows.map((row) => row.clientId)),
       textArray(rows.map((row) => row.phone)),
       textArray(rows.map((row) => row.bsuid)),
       textArray(rows.map((row) => row.profileName)),
@@ -241,7 +259,7 @@ async function updateContacts(client: pg.ClientBase, rows: readonly ContactRow[]
         AS u(id, phone, bsuid, profile_name, given_name, note, note_automation, labels)
       WHERE c.id = u.id`,
     values: [
-      plainArray(rows.map((row) => row.id)),
+      uuidArray(rows.map((row) => row.id)),
       textArray(rows.map((row) => row.phone)),
       textArray(rows.map((row) => row.bsuid)),
       textArray(rows.map((row) => row.profileName)),
@@ -259,8 +277,8 @@ async function addConversations(
   client: pg.ClientBase,
   pairs: readonly { contactId: string; numberId: number }[],
 ): Promise<LockedConversation[]> {
-  const contactIds = plainArray(pairs.map((one) => one.contactId));
-  const numberIds = plainArray(pairs.map((one) => one.numberId));
+  const contactIds = uuidArray(pairs.map((one) => one.contactId));
+  const numberIds = intArray(pairs.map((one) => one.numberId));
   const [, locked] = await Promise.all([
     client.query({
       name: "insert-conversations",

@@ -4,6 +4,7 @@ import { GatewayError } from "../domain/errors.ts";
 import type { ContentType } from "../domain/event.ts";
 import type { Owner } from "./access.ts";
 import { getContact } from "./contact-records.ts";
+import { revisionOrder } from "./events.ts";
 import type { Database } from "./orm.ts";
 
 export interface ShownMessage {
@@ -85,7 +86,7 @@ export async function listMessages(
      LEFT JOIN LATERAL (
        SELECT event_id, content, content_type FROM message_revision s
        WHERE s.conversation_id = m.conversation_id AND s.sequence = m.sequence
-       ORDER BY s.visible_from DESC, s.event_id DESC LIMIT 1) AS r ON true
+       ORDER BY ${revisionOrder} LIMIT 1) AS r ON true
      WHERE m.conversation_id = ? AND m.visible_until IS NULL AND (?::bigint IS NULL OR m.sequence < ?::bigint)
      ORDER BY m.sequence DESC LIMIT ?`,
     [conversationId, page.before, page.before, page.limit],

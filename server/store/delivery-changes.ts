@@ -63,8 +63,8 @@ const cancelUnfinishedText = `
  * Asks for a delivery to be sent again, with its own id and bytes: from `failed` or `canceled` as a new round of
  * attempts whose numbers go on, from `delivered` as one attempt that leaves the state alone.
  *
- * @throws GatewayError `not_found`, or `wrong_state` if it is still under way or was skipped, or if its webhook is
- *         off or gone
+ * @throws GatewayError `not_found`, or `wrong_state` if it is still under way or was skipped, if its webhook is off or
+ *         gone, or if it has no payload and its event is gone from the log
  */
 export async function retryDelivery(
   database: Database,
@@ -84,14 +84,14 @@ export async function retryDelivery(
       FROM webhook w
       WHERE w.tenant_id = $1 AND ($4::int IS NULL OR w.client_id = $4) AND d.webhook_id = w.id AND w.is_enabled
         AND d.id = $2 AND d.state IN ('failed', 'canceled', 'delivered')
-        AND d.due_at IS NULL AND d.leased_until IS NULL AND d.erased_at IS NULL`,
+        AND d.due_at IS NULL AND d.leased_until IS NULL AND d.erased_at IS NULL AND ${isMakeable}`,
     values: [owner.tenantId, deliveryId, now, owner.clientId],
   });
   if ((updated.rowCount ?? 0) > 0) return;
   const found = await database.pool.query<{ state: DeliveryState } & RetryObstacles>({
     name: "retry-delivery-refused",
     text: `SELECT d.state, w.is_enabled, w.deleted_at IS NOT NULL AS is_deleted,
-        d.erased_at IS NOT NULL AS is_erased
+        d.erased_at IS NOT NULL AS is_erased, NOT (${isMakeable}) AS is_outdated
       FROM webhook w JOIN delivery d ON d.webhook_id = w.id
       WHERE w.tenant_id = $1 AND ($3::int IS NULL OR w.client_id = $3) AND d.id = $2`,
     values: [owner.tenantId, deliveryId, owner.clientId],
@@ -101,16 +101,24 @@ export async function retryDelivery(
   throw new GatewayError("wrong_state", whyNoRetry(row.state, row), { field: "id" });
 }
 
+/** Its payload was made, or its event is there to make it of. */
+export const isMakeable =
+  "(d.body IS NOT NULL OR EXISTS (SELECT FROM event e WHERE e.tenant_id = d.tenant_id AND e.id = d.event_id))";
+
 interface RetryObstacles {
   is_enabled: boolean;
   is_deleted: boolean;
   is_erased: boolean;
+  is_outdated: boolean;
 }
 
 function whyNoRetry(state: DeliveryState, webhook: RetryObstacles): string {
   if (webhook.is_erased) return "the contact of this delivery was deleted: what it would send is erased";
   if (webhook.is_deleted) return "the webhook of this delivery is deleted: it can get nothing any more";
   if (!webhook.is_enabled) return "the webhook of this delivery is off: turn it on first (status: true)";
+  if (webhook.is_outdated && (state === "failed" || state === "canceled")) {
+    return "this delivery can be sent no more: its payload was never made, and retention has dropped its event";
+  }
   if (state === "skipped") return "this delivery was skipped: its transformer had nothing to send";
   return `this delivery is ${state === "delivered" ? "being sent once more" : state}: wait until its attempts have ended`;
 }

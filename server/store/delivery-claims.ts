@@ -7,7 +7,7 @@
  */
 
 import type pg from "pg";
-import { plainArray } from "./arrays.ts";
+import { intArray } from "./binary-arrays.ts";
 
 /** A delivery whose attempt `attemptNumber` this process may make until the lease ends. */
 export interface ClaimedDelivery {
@@ -65,8 +65,8 @@ export async function claimDue(
     name: "claim-due",
     text: claimDueText,
     values: [
-      plainArray(asked.map((one) => one.webhookId)),
-      plainArray(asked.map((one) => one.room)),
+      intArray(asked.map((one) => one.webhookId)),
+      intArray(asked.map((one) => one.room)),
       now,
       leasedUntil,
     ],

@@ -2,8 +2,10 @@
 
 import type pg from "pg";
 import type { Settlement } from "../domain/delivery.ts";
-import { instantArray, plainArray, textArray } from "./arrays.ts";
+import { notingAttempts } from "./attempt-batches.ts";
+import { instantArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
 import type { ClaimedDelivery } from "./delivery-claims.ts";
+import { notingFailures } from "./gateway-notices.ts";
 
 /**
  * Says that an attempt is in flight, in statements that are given ids. In these words the planner does not see that the
@@ -41,9 +43,9 @@ export async function listLeases(
     text: `SELECT ${brokenLeaseColumns} FROM unnest($1::int[], $2::uuid[], $3::int[]) AS u(webhook_id, id, number)
       JOIN delivery d USING (webhook_id, id) WHERE d.attempt_number = u.number AND ${isLeased}`,
     values: [
-      plainArray(held.map((one) => one.webhookId)),
-      plainArray(held.map((one) => one.id)),
-      plainArray(held.map((one) => one.attemptNumber)),
+      intArray(held.map((one) => one.webhookId)),
+      uuidArray(held.map((one) => one.id)),
+      intArray(held.map((one) => one.attemptNumber)),
     ],
   });
   return found.rows.map(toBrokenLease);
@@ -67,12 +69,14 @@ function toBrokenLease(row: any): BrokenLease {
  * Ends broken leases: logs each attempt as `lost`, which keeps its number and is not one of the round's attempts, and
  * sets the state that follows. Leases that were ended or renewed meanwhile are left alone.
  *
+ * @param toldTenantIds  tenants that ask to be told of deliveries that fail
  * @returns how many were ended
  */
 export async function loseAttempts(
   pool: pg.Pool,
   lost: readonly { lease: BrokenLease; settlement: Settlement; startedAt: Date }[],
   now: Date,
+  toldTenantIds: readonly number[] = [],
 ): Promise<number> {
   const result = await pool.query({
     name: "lose-attempts",
@@ -92,19 +96,23 @@ export async function loseAttempts(
         FROM u
         WHERE d.webhook_id = u.webhook_id AND d.id = u.id AND d.attempt_number = u.attempt_number
           AND d.leased_until = to_timestamp(u.leased_ms / 1000)
-        RETURNING d.id)
+        RETURNING d.id, d.webhook_id, d.tenant_id, d.event_id, d.event_type, d.state, d.reason, d.reason_detail,
+          d.attempt_number AS attempt_count),
+      ${notingAttempts("FROM counted", "attempt_count")},
+      ${notingFailures("counted", "$10", "$9")}
       INSERT INTO attempt (delivery_id, number, started_at, duration_ms, outcome)
       SELECT u.id, u.attempt_number, to_timestamp(u.started_ms / 1000), 0, 'lost' FROM u JOIN counted USING (id)`,
     values: [
-      plainArray(lost.map(({ lease }) => lease.webhookId)),
-      plainArray(lost.map(({ lease }) => lease.id)),
-      plainArray(lost.map(({ lease }) => lease.attemptNumber)),
+      intArray(lost.map(({ lease }) => lease.webhookId)),
+      uuidArray(lost.map(({ lease }) => lease.id)),
+      intArray(lost.map(({ lease }) => lease.attemptNumber)),
       instantArray(lost.map(({ lease }) => lease.leasedUntil)),
       textArray(lost.map(({ settlement }) => settlement.state)),
       instantArray(lost.map(({ settlement }) => ("dueAt" in settlement ? settlement.dueAt : null))),
       textArray(lost.map(({ settlement }) => ("reason" in settlement ? settlement.reason : null))),
       instantArray(lost.map(({ startedAt }) => startedAt)),
       now,
+      intArray(toldTenantIds),
     ],
   });
   return result.rowCount ?? 0;
@@ -126,9 +134,9 @@ export async function renewLeases(
       WHERE d.webhook_id = u.webhook_id AND d.id = u.id AND d.attempt_number = u.attempt_number
         AND ${isLeased}`,
     values: [
-      plainArray(held.map((one) => one.webhookId)),
-      plainArray(held.map((one) => one.id)),
-      plainArray(held.map((one) => one.attemptNumber)),
+      intArray(held.map((one) => one.webhookId)),
+      uuidArray(held.map((one) => one.id)),
+      intArray(held.map((one) => one.attemptNumber)),
       leasedUntil,
     ],
   });
@@ -146,9 +154,9 @@ export async function releaseLeases(pool: pg.Pool, held: readonly HeldDelivery[]
       WHERE d.webhook_id = u.webhook_id AND d.id = u.id AND d.attempt_number = u.attempt_number
         AND ${isLeased}`,
     values: [
-      plainArray(held.map((one) => one.webhookId)),
-      plainArray(held.map((one) => one.id)),
-      plainArray(held.map((one) => one.attemptNumber)),
+      intArray(held.map((one) => one.webhookId)),
+      uuidArray(held.map((one) => one.id)),
+      intArray(held.map((one) => one.attemptNumber)),
       now,
     ],
   });

@@ -107,7 +107,7 @@ export async function getDelivery(database: Database, owner: Owner, id: string):
 }
 
 /** Instants as Unix milliseconds: the ORM's connections give them as text otherwise. */
-const deliveryColumns = `id, webhook_id, event_id, event_type, state, reason, reason_detail, attempt_number,
+export const deliveryColumns = `id, webhook_id, event_id, event_type, state, reason, reason_detail, attempt_number,
   extract(epoch FROM due_at)::float8 * 1000 AS due_ms, extract(epoch FROM finished_at)::float8 * 1000 AS finished_ms,
   transformer, transformer_version`;
 
@@ -121,12 +121,14 @@ const listText = `
     ORDER BY id DESC LIMIT $6) AS d
   ORDER BY d.id DESC LIMIT $6`;
 
+export const attemptColumns = `delivery_id, number, extract(epoch FROM started_at)::float8 * 1000 AS started_ms,
+  duration_ms, outcome, error_kind, error_message, response_status, response_headers, response_body, reply_fault`;
+
 const attemptsText = `
-  SELECT delivery_id, number, extract(epoch FROM started_at)::float8 * 1000 AS started_ms, duration_ms, outcome,
-    error_kind, error_message, response_status, response_headers, response_body, reply_fault
+  SELECT ${attemptColumns}
   FROM attempt WHERE delivery_id = $1 ORDER BY number DESC LIMIT $2`;
 
-interface DeliveryColumns {
+export interface DeliveryColumns {
   id: string;
   webhook_id: number;
   event_id: string;
@@ -141,7 +143,7 @@ interface DeliveryColumns {
   transformer_version: string | null;
 }
 
-interface AttemptColumns {
+export interface AttemptColumns {
   delivery_id: string;
   number: number;
   started_ms: number;
@@ -156,7 +158,7 @@ interface AttemptColumns {
 }
 
 /** Deleted webhooks count: their log is still there. */
-async function listWebhookIds(
+export async function listWebhookIds(
   client: pg.PoolClient,
   owner: Owner,
   webhookId: number | null,
@@ -176,7 +178,7 @@ async function listWebhookIds(
  * One snapshot and one bound on the time of a search. Without statistics of a new day the planner might prefer to read
  * a whole partition, so it is told not to.
  */
-async function reading<T>(
+export async function reading<T>(
   database: Database,
   timeoutMs: number,
   read: (client: pg.PoolClient) => Promise<T>,
@@ -208,7 +210,7 @@ async function reading<T>(
   }
 }
 
-function toDelivery(row: DeliveryColumns): LoggedDelivery {
+export function toDelivery(row: DeliveryColumns): LoggedDelivery {
   return {
     id: row.id,
     webhookId: row.webhook_id,
@@ -226,7 +228,7 @@ function toDelivery(row: DeliveryColumns): LoggedDelivery {
   };
 }
 
-function toAttempt(row: AttemptColumns): Attempt {
+export function toAttempt(row: AttemptColumns): Attempt {
   return {
     deliveryId: row.delivery_id,
     number: row.number,
@@ -252,7 +254,7 @@ function toDate(unixMs: number | null): Date | null {
 }
 
 /** The time a delivery was made, as bounds of its id. */
-function idRange(from: Date | null, to: Date | null): { fromId: string; toId: string } {
+export function idRange(from: Date | null, to: Date | null): { fromId: string; toId: string } {
   return {
     fromId: firstIdAt(from?.getTime() ?? 0),
     toId: to ? firstIdAt(to.getTime()) : "ffffffff-ffff-ffff-ffff-ffffffffffff",

@@ -9,7 +9,7 @@ import type {
   Revision,
   WhatsAppUser,
 } from "../domain/event.ts";
-import { plainArray } from "./arrays.ts";
+import { bigintArray, intArray, uuidArray } from "./binary-arrays.ts";
 
 /** The contact as it stood when the event was committed; the messages are read by `sequence`. */
 export interface ConversationSnapshot {
@@ -97,7 +97,7 @@ export async function readEvents(
     name: "read-events",
     text: `SELECT e.* FROM unnest($1::int[], $2::uuid[]) AS u(tenant_id, id)
       JOIN event e ON e.tenant_id = u.tenant_id AND e.id = u.id`,
-    values: [plainArray(asked.map((one) => one.tenantId)), plainArray(asked.map((one) => one.eventId))],
+    values: [intArray(asked.map((one) => one.tenantId)), uuidArray(asked.map((one) => one.eventId))],
   });
   return new Map(found.rows.map((row) => [row.id, toEvent(row)]));
 }
@@ -105,6 +105,12 @@ export async function readEvents(
 /** Imported messages have a time from which, and may have one until which they show. */
 const isVisible =
   "n.visible_from <= a.sequence AND (n.visible_until IS NULL OR n.visible_until > a.sequence)";
+
+/**
+ * The revision that counts comes first: a revoke, whatever comes after it; else the last one made by WhatsApp's clock,
+ * whose seconds two may share.
+ */
+export const revisionOrder = "content IS NULL DESC, revised_at DESC, visible_from DESC, event_id DESC";
 
 /**
  * Reads what each asked event saw of its conversation. The answer never changes: later messages have higher numbers,
@@ -141,15 +147,15 @@ export async function readHistories(pool: pg.Pool, asked: readonly HistoryAsked[
       LEFT JOIN LATERAL (
         SELECT content, content_type FROM message_revision s
         WHERE s.conversation_id = m.conversation_id AND s.sequence = m.sequence AND s.visible_from <= a.sequence
-        ORDER BY s.visible_from DESC, s.event_id DESC LIMIT 1
+        ORDER BY ${revisionOrder} LIMIT 1
       ) AS r ON true
       ORDER BY a.position, m.sequence DESC`,
     values: [
-      plainArray(asked.map((one) => one.conversationId)),
-      plainArray(asked.map((one) => one.sequence)),
-      plainArray(asked.map((one) => one.count)),
-      plainArray(asked.map((one) => one.lastUserSequence)),
-      plainArray(asked.map((one) => one.lastBotSequence)),
+      bigintArray(asked.map((one) => one.conversationId)),
+      bigintArray(asked.map((one) => one.sequence)),
+      intArray(asked.map((one) => one.count)),
+      bigintArray(asked.map((one) => one.lastUserSequence)),
+      bigintArray(asked.map((one) => one.lastBotSequence)),
     ],
   });
   const histories: History[] = asked.map(() => ({

@@ -10,8 +10,9 @@ export function isDataFault(error: unknown): boolean {
 export function isRepeatable(error: unknown): boolean {
   const code = sqlState(error);
   if (code === "40001" || code === "40P01" || code === "23505") return true;
-  // A duplicate key was on its way to the default partition while its day got a partition of its own.
-  return code === "23514" && (error as { table?: unknown }).table === "dedup_key_default";
+  // A row found no partition, which the next try makes: the clock has leapt into another day. Or a duplicate key was on
+  // its way to the default partition while its day got one of its own. A rule that a row breaks has a name.
+  return code === "23514" && (error as { constraint?: unknown }).constraint === undefined;
 }
 
 const networkCodes = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTFOUND", "EAI_AGAIN"]);

@@ -1,7 +1,7 @@
 /** Links to media: written with their messages, looked up by the digest of their token. */
 
 import type pg from "pg";
-import { bytesArray, instantArray, plainArray, textArray } from "./arrays.ts";
+import { bigintArray, bytesArray, instantArray, textArray } from "./binary-arrays.ts";
 import { sealedFor } from "./configuration.ts";
 import type { Database } from "./orm.ts";
 import type { Sealer } from "./sealer.ts";
@@ -44,8 +44,8 @@ export function insertMediaLinks(client: pg.ClientBase, rows: readonly NewMediaL
         AS u(token_digest, conversation_id, sequence, file_name, expires_ms)`,
     values: [
       bytesArray(rows.map((row) => row.tokenDigest)),
-      plainArray(rows.map((row) => row.conversationId)),
-      plainArray(rows.map((row) => row.sequence)),
+      bigintArray(rows.map((row) => row.conversationId)),
+      bigintArray(rows.map((row) => row.sequence)),
       textArray(rows.map((row) => row.fileName)),
       instantArray(rows.map((row) => row.expiresAt)),
     ],

@@ -16,6 +16,10 @@ import { ProcessesMigration } from "./migrations/0004-processes.ts";
 import { OutgoingMigration } from "./migrations/0005-outgoing.ts";
 import { ContactsMigration } from "./migrations/0006-contacts.ts";
 import { MediaMigration } from "./migrations/0007-media.ts";
+import { RetentionMigration } from "./migrations/0008-retention.ts";
+import { RecoveriesMigration } from "./migrations/0009-recoveries.ts";
+import { OutgoingFaultsMigration } from "./migrations/0012-outgoing-faults.ts";
+import { FormerNamesMigration } from "./migrations/0013-former-names.ts";
 
 export interface Database {
   /** A fresh unit of work. */
@@ -31,10 +35,26 @@ export type Transaction = EntityManager;
 const migrationLockKey = 7_305_001;
 
 /**
- * `jit` costs more than it gives on short statements. The plans of prepared statements are made while tables may be
- * almost empty and are kept: without hash and merge joins and sequential scans they stay right when the tables grow.
+ * `jit` costs more than it gives on short statements. A plan is made once for a statement and kept, since making one
+ * over all the partitions takes longer than running it; it is made while tables may be almost empty, and without hash and
+ * merge joins, sequential scans and materialized inner sides it stays right when they grow.
  */
-const hotPathOptions = "-c jit=off -c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off";
+const hotPathOptions = [
+  "jit=off",
+  "plan_cache_mode=force_generic_plan",
+  "enable_hashjoin=off",
+  "enable_mergejoin=off",
+  "enable_seqscan=off",
+  "enable_material=off",
+]
+  .map((setting) => `-c ${setting}`)
+  .join(" ");
+
+/**
+ * A process that freezes in the middle of a transaction, or loses its network, would keep locks that all others wait for;
+ * the database ends its transaction after so long. A live one pauses for milliseconds.
+ */
+const idleTransactionMaxMs = 10_000;
 
 /**
  * Opens both ways in and brings the schema up to date.
@@ -55,6 +75,7 @@ export async function openDatabase(
     idleTimeoutMillis: 0,
     keepAlive: true,
     application_name: "posthorn",
+    idle_in_transaction_session_timeout: idleTransactionMaxMs,
     options: hotPathOptions,
   } as pg.PoolConfig);
   pool.on("error", options.onConnectionError);
@@ -112,7 +133,11 @@ function initOrm(url: string): Promise<MikroORM> {
     // What goes wrong is thrown, and logged by whoever catches it.
     logger: () => undefined,
     pool: { min: 0, max: 6 },
-    driverOptions: { connectionTimeoutMillis: 5_000, application_name: "posthorn" },
+    driverOptions: {
+      connectionTimeoutMillis: 5_000,
+      application_name: "posthorn",
+      idle_in_transaction_session_timeout: idleTransactionMaxMs,
+    },
     migrations: {
       tableName: "schema_migration",
       transactional: true,
@@ -127,6 +152,10 @@ function initOrm(url: string): Promise<MikroORM> {
         { name: "0005-outgoing", class: OutgoingMigration },
         { name: "0006-contacts", class: ContactsMigration },
         { name: "0007-media", class: MediaMigration },
+        { name: "0008-retention", class: RetentionMigration },
+        { name: "0009-recoveries", class: RecoveriesMigration },
+        { name: "0012-outgoing-faults", class: OutgoingFaultsMigration },
+        { name: "0013-former-names", class: FormerNamesMigration },
       ],
     },
   });

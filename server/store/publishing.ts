@@ -6,7 +6,7 @@
 
 import type pg from "pg";
 import type { ConversationEntry, Revision } from "../domain/event.ts";
-import { bytesArray, instantArray, plainArray, textArray } from "./arrays.ts";
+import { bigintArray, bytesArray, instantArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
 import {
   type ContactAsked,
@@ -22,6 +22,8 @@ import { insertMediaLinks, type NewMediaLink } from "./media-links.ts";
 export interface KeyAsked {
   hash: string;
   placedAt: Date | null;
+  /** A second place; the key is fresh only if it is free at both. */
+  alsoPlacedAt?: Date;
   tenantId: number;
 }
 
@@ -71,14 +73,19 @@ export async function openPublishing(
 
 async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: Date): Promise<Set<number>> {
   const fresh = new Set<number>();
-  const firstByKey = new Map<string, number>();
-  const timed: number[] = [];
+  const asked = new Set<string>();
+  const timed: TimedKey[] = [];
   const timeless: number[] = [];
   for (const [index, key] of keys.entries()) {
-    const identity = `${key.tenantId} ${key.hash} ${key.placedAt?.getTime()}`;
-    if (firstByKey.has(identity)) continue;
-    firstByKey.set(identity, index);
-    (key.placedAt ? timed : timeless).push(index);
+    const { placedAt, alsoPlacedAt } = key;
+    const places = placedAt && alsoPlacedAt ? [placedAt, alsoPlacedAt] : [placedAt];
+    const identities = places.map((place) => `${key.tenantId} ${key.hash} ${place?.getTime()}`);
+    if (identities.some((identity) => asked.has(identity))) continue;
+    for (const identity of identities) asked.add(identity);
+    for (const place of places) {
+      if (place) timed.push({ index, placedAt: place });
+      else timeless.push(index);
+    }
   }
   await Promise.all([
     timed.length > 0 && takeTimedKeys(client, keys, timed, now, fresh),
@@ -87,40 +94,58 @@ async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: D
   return fresh;
 }
 
+interface TimedKey {
+  index: number;
+  placedAt: Date;
+}
+
 /** Sorted, so that two transactions that take the same keys never wait for each other in a circle. */
 async function takeTimedKeys(
   client: pg.ClientBase,
   keys: readonly KeyAsked[],
-  indexes: number[],
+  timed: readonly TimedKey[],
   now: Date,
   fresh: Set<number>,
 ): Promise<void> {
-  const taken = await client.query<{ hash: string; tenant_id: number; placed_ms: number }>({
+  const taken = await client.query<{ taken: TakenKey[] | null }>({
     name: "take-keys",
-    text: `INSERT INTO dedup_key (placed_at, hash, tenant_id, received_at)
-      SELECT to_timestamp(u.placed_ms / 1000), u.hash, u.tenant_id, $4
-      FROM unnest($1::float8[], $2::uuid[], $3::int[]) AS u(placed_ms, hash, tenant_id)
-      ORDER BY 1, 2, 3
-      ON CONFLICT DO NOTHING
-      RETURNING hash, tenant_id, (extract(epoch FROM placed_at) * 1000)::float8 AS placed_ms`,
+    // Nearly always all are new: then the answer is one row, not one a key.
+    text: `WITH taken AS (
+        INSERT INTO dedup_key (placed_at, hash, tenant_id, received_at)
+        SELECT to_timestamp(u.placed_ms / 1000), u.hash, u.tenant_id, $4
+        FROM unnest($1::float8[], $2::uuid[], $3::int[]) AS u(placed_ms, hash, tenant_id)
+        ORDER BY 1, 2, 3
+        ON CONFLICT DO NOTHING
+        RETURNING hash, tenant_id, placed_at)
+      SELECT CASE WHEN (SELECT count(*) FROM taken) < cardinality($2::uuid[]) THEN (
+        SELECT coalesce(json_agg(json_build_object(
+          'hash', hash, 'tenantId', tenant_id, 'placedMs', (extract(epoch FROM placed_at) * 1000)::float8)), '[]')
+        FROM taken) END AS taken`,
     values: [
-      instantArray(indexes.map((index) => keys[index]!.placedAt)),
-      plainArray(indexes.map((index) => keys[index]!.hash)),
-      plainArray(indexes.map((index) => keys[index]!.tenantId)),
+      instantArray(timed.map(({ placedAt }) => placedAt)),
+      uuidArray(timed.map(({ index }) => keys[index]!.hash)),
+      intArray(timed.map(({ index }) => keys[index]!.tenantId)),
       now,
     ],
   });
-  if (taken.rowCount === indexes.length) {
-    for (const index of indexes) fresh.add(index);
-    return;
+  for (const { index } of timed) fresh.add(index);
+  const some = taken.rows[0]!.taken;
+  if (some === null) return;
+  const names = new Set(some.map(({ hash, tenantId, placedMs }) => nameOf(hash, tenantId, placedMs)));
+  for (const { index, placedAt } of timed) {
+    const { hash, tenantId } = keys[index]!;
+    if (!names.has(nameOf(hash, tenantId, placedAt.getTime()))) fresh.delete(index);
   }
-  const names = new Set(
-    taken.rows.map((row) => `${row.tenant_id} ${row.hash.replaceAll("-", "")} ${row.placed_ms}`),
-  );
-  for (const index of indexes) {
-    const key = keys[index]!;
-    if (names.has(`${key.tenantId} ${key.hash} ${key.placedAt!.getTime()}`)) fresh.add(index);
-  }
+}
+
+interface TakenKey {
+  hash: string;
+  tenantId: number;
+  placedMs: number;
+}
+
+function nameOf(hash: string, tenantId: number, placedMs: number): string {
+  return `${tenantId} ${hash.replaceAll("-", "")} ${placedMs}`;
 }
 
 /**
@@ -152,8 +177,8 @@ async function takeTimelessKeys(
         ON CONFLICT DO NOTHING
         RETURNING hash, tenant_id`,
       values: [
-        plainArray(indexes.map((index) => keys[index]!.hash)),
-        plainArray(indexes.map((index) => keys[index]!.tenantId)),
+        uuidArray(indexes.map((index) => keys[index]!.hash)),
+        intArray(indexes.map((index) => keys[index]!.tenantId)),
         bucketMs,
         now,
         timelessWindowMs,
@@ -208,6 +233,8 @@ export interface NewRevision {
   clientId: number;
   numberId: number;
   eventId: string;
+  /** When the user made it: of several the last one counts. */
+  revisedAt: Date;
   revision: Revision;
 }
 
@@ -287,16 +314,16 @@ function insertEvents(client: pg.ClientBase, rows: readonly NewEvent[]): Promise
         AS u(tenant_id, id, client_id, type, phone_number_id, waba_id, occurred_ms, received_ms, conversation_id,
           sequence, details, item)`,
     values: [
-      plainArray(rows.map((row) => row.tenantId)),
-      plainArray(rows.map((row) => row.id)),
-      plainArray(rows.map((row) => row.clientId)),
+      intArray(rows.map((row) => row.tenantId)),
+      uuidArray(rows.map((row) => row.id)),
+      intArray(rows.map((row) => row.clientId)),
       textArray(rows.map((row) => row.type)),
       textArray(rows.map((row) => row.phoneNumberId)),
       textArray(rows.map((row) => row.wabaId)),
       instantArray(rows.map((row) => row.occurredAt)),
       instantArray(rows.map((row) => row.receivedAt)),
-      plainArray(rows.map((row) => row.conversationId)),
-      plainArray(rows.map((row) => row.sequence)),
+      bigintArray(rows.map((row) => row.conversationId)),
+      bigintArray(rows.map((row) => row.sequence)),
       textArray(rows.map((row) => row.details)),
       bytesArray(rows.map((row) => row.item)),
     ],
@@ -315,16 +342,16 @@ function insertMessages(client: pg.ClientBase, rows: readonly NewMessage[]): Pro
         AS u(conversation_id, sequence, number_id, wamid, sender, content, content_type, media_id, sent_ms,
           event_id)`,
     values: [
-      plainArray(rows.map((row) => row.conversationId)),
-      plainArray(rows.map((row) => row.sequence)),
-      plainArray(rows.map((row) => row.numberId)),
+      bigintArray(rows.map((row) => row.conversationId)),
+      bigintArray(rows.map((row) => row.sequence)),
+      intArray(rows.map((row) => row.numberId)),
       textArray(rows.map((row) => row.entry.wamid)),
       textArray(rows.map((row) => row.entry.sender)),
       textArray(rows.map((row) => row.entry.content)),
       textArray(rows.map((row) => row.entry.contentType)),
       textArray(rows.map((row) => row.entry.mediaId)),
       instantArray(rows.map((row) => row.sentAt)),
-      plainArray(rows.map((row) => row.eventId)),
+      uuidArray(rows.map((row) => row.eventId)),
     ],
   });
 }
@@ -348,25 +375,27 @@ function insertRevisions(
                AS n(conversation_id, sequence, event_id)
              WHERE n.conversation_id = m.conversation_id AND n.event_id > u.event_id),
             v.last_sequence + 1) AS visible_from,
-          u.event_id, u.content, u.content_type
-        FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[], $9::int[])
-          AS u(number_id, wamid, event_id, content, content_type, client_id)
+          u.event_id, u.content, u.content_type, to_timestamp(u.revised_ms / 1000)
+        FROM unnest($1::int[], $2::text[], $3::uuid[], $4::text[], $5::text[], $9::int[], $10::float8[])
+          AS u(number_id, wamid, event_id, content, content_type, client_id, revised_ms)
         JOIN message m ON m.number_id = u.number_id AND m.wamid = u.wamid
         JOIN conversation v ON v.id = m.conversation_id
         JOIN contact c ON c.id = v.contact_id AND c.client_id = u.client_id
         FOR UPDATE OF v)
-      INSERT INTO message_revision (conversation_id, sequence, visible_from, event_id, content, content_type)
+      INSERT INTO message_revision (conversation_id, sequence, visible_from, event_id, content, content_type,
+        revised_at)
       SELECT * FROM revised ON CONFLICT DO NOTHING`,
     values: [
-      plainArray(rows.map((row) => row.numberId)),
+      intArray(rows.map((row) => row.numberId)),
       textArray(rows.map((row) => row.revision.wamid)),
-      plainArray(rows.map((row) => row.eventId)),
+      uuidArray(rows.map((row) => row.eventId)),
       textArray(rows.map((row) => row.revision.content)),
       textArray(rows.map((row) => row.revision.contentType)),
-      plainArray(messages.map((message) => message.conversationId)),
-      plainArray(messages.map((message) => message.sequence)),
-      plainArray(messages.map((message) => message.eventId)),
-      plainArray(rows.map((row) => row.clientId)),
+      bigintArray(messages.map((message) => message.conversationId)),
+      bigintArray(messages.map((message) => message.sequence)),
+      uuidArray(messages.map((message) => message.eventId)),
+      intArray(rows.map((row) => row.clientId)),
+      instantArray(rows.map((row) => row.revisedAt)),
     ],
   });
 }
@@ -384,10 +413,10 @@ function insertDeliveries(client: pg.ClientBase, rows: readonly NewDelivery[], n
       FROM unnest($1::int[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::float8[])
         AS u(webhook_id, id, tenant_id, event_id, event_type, leased_ms)`,
     values: [
-      plainArray(rows.map((row) => row.webhookId)),
-      plainArray(rows.map((row) => row.id)),
-      plainArray(rows.map((row) => row.tenantId)),
-      plainArray(rows.map((row) => row.eventId)),
+      intArray(rows.map((row) => row.webhookId)),
+      uuidArray(rows.map((row) => row.id)),
+      intArray(rows.map((row) => row.tenantId)),
+      uuidArray(rows.map((row) => row.eventId)),
       textArray(rows.map((row) => row.eventType)),
       instantArray(rows.map((row) => row.leasedUntil)),
       now,

@@ -7,6 +7,7 @@ import { changeConfiguration } from "./configuration.ts";
 import { cancelUnfinished } from "./delivery-changes.ts";
 import { type TenantRow, TenantSchema } from "./entities/tenant.ts";
 import type { Database } from "./orm.ts";
+import { cancelTenantMessages } from "./outgoing-list.ts";
 
 export interface Tenant {
   id: number;
@@ -156,6 +157,7 @@ async function eraseOwned(
      WHERE tenant_id = ? AND deleted_at IS NULL ORDER BY id`,
     [now, actor, tenantId],
   );
+  await cancelTenantMessages(em, tenantId, now);
   await em.execute(
     `UPDATE webhook SET is_enabled = false, headers_sealed = NULL, version = ?, updated_at = ?, deleted_at = ?
      WHERE tenant_id = ? AND deleted_at IS NULL`,

@@ -15,6 +15,7 @@ import { changeConfiguration, sealedFor } from "./configuration.ts";
 import { cancelUnfinished } from "./delivery-changes.ts";
 import { type WebhookRow, WebhookSchema } from "./entities/webhook.ts";
 import { WebhookSecretSchema } from "./entities/webhook-secret.ts";
+import { forgetFailures } from "./failure-streaks.ts";
 import type { Database } from "./orm.ts";
 import { cancelReplies } from "./outgoing-list.ts";
 import type { Sealer } from "./sealer.ts";
@@ -62,6 +63,7 @@ export async function createWebhook(
         clientId: await findClientId(em, tenantId, settings.clientRef),
         headersSealed: sealHeaders(sealer, headers),
         disabledReason: null,
+        disabledAt: null,
         version,
         createdAt: now,
         updatedAt: now,
@@ -149,8 +151,9 @@ export async function updateWebhook(
         row.clientId = await findClientId(em, tenantId, settings.clientRef);
       }
       if (change.headers !== undefined) row.headersSealed = sealHeaders(sealer, change.headers);
-      // The reason why the gateway turned it off ends when someone turns it on.
-      if (settings.isEnabled) row.disabledReason = null;
+      // What the gateway turned it off for ends when someone turns it on, and failures are counted anew.
+      if (settings.isEnabled) em.assign(row, { disabledReason: null, disabledAt: null });
+      if (settings.isEnabled && !before.isEnabled) await forgetFailures(em, id);
       await em.flush();
       if (!settings.isSigned) await em.nativeDelete(WebhookSecretSchema, { webhookId: id });
       if (!settings.isEnabled) await cancelReplies(em, id, "webhook_disabled", now);
@@ -318,6 +321,7 @@ function toWebhook(row: WebhookRow, clientRef: string | null): Webhook {
     maxInFlight: row.maxInFlight,
     description: row.description,
     disabledReason: row.disabledReason ?? null,
+    disabledAt: row.disabledAt ?? null,
     createdAt: row.createdAt,
     updatedAt: row.updatedAt,
   };

@@ -85,7 +85,8 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     workerData: settings,
     // Threads hold signing secrets for a moment; the gateway's own secrets they need not see at all.
     env: {},
-    resourceLimits: { maxOldGenerationSizeMb: options.heapMaxMib ?? 512 },
+    // What a job leaves behind is gone with its report: a large young generation would only be more memory.
+    resourceLimits: { maxOldGenerationSizeMb: options.heapMaxMib ?? 512, maxYoungGenerationSizeMb: 48 },
     recordTiming: false,
   });
 

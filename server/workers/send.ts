@@ -60,11 +60,22 @@ export function createSender(settings: WorkerSettings, lookup: Lookup = lookupAl
     return handler.result;
   };
 
+  /** The same few URLs come again and again, and what is said of one never changes. */
+  const judged = new Map<string, { target: Target; refusal: string | null }>();
+  const targetOf = (url: string) => {
+    const known = judged.get(url);
+    if (known) return known;
+    const target = parseTarget(url);
+    const fresh = { target, refusal: policy.refuseTarget(target.protocol, target.hostname) };
+    if (judged.size >= judgedTargetsMax) judged.clear();
+    judged.set(url, fresh);
+    return fresh;
+  };
+
   return {
     async post(request) {
       const deadlineMs = performance.now() + request.timeoutMs;
-      const target = parseTarget(request.url);
-      const refusal = policy.refuseTarget(target.protocol, target.hostname);
+      const { target, refusal } = targetOf(request.url);
       if (refusal !== null) return fail("address_not_allowed", refusal);
       try {
         const result = await exchange(keptAlive, target, request, deadlineMs);
@@ -101,6 +112,8 @@ function judge(result: ExchangeResult): PostResult {
 function fail(errorKind: ErrorKind, errorMessage: string): PostResult {
   return { kind: "failed", errorKind, errorMessage, response: null };
 }
+
+const judgedTargetsMax = 1_000;
 
 interface Target {
   protocol: string;

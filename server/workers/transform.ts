@@ -53,10 +53,18 @@ function toJson(value: unknown): TransformerResponse {
   return new TransformerResponse(text, "application/json", {});
 }
 
-function checkPayload(response: TransformerResponse, transformerVersion: string): TransformResult {
+/** The payload if it may be sent as it is, with bytes of its own. */
+export function checkPayload(
+  response: Pick<TransformerResponse, "body" | "contentType" | "headers">,
+  transformerVersion: string,
+): TransformResult {
   const { contentType, headers } = response;
   if (typeof response.body !== "string" && !(response.body instanceof Uint8Array)) {
     return refuse("the body of the response is neither text nor bytes");
+  }
+  // A byte a character at least. An enormous text must not be copied only to count it.
+  if (response.body.length > 4 * payloadBytesMax) {
+    return refuse(`the payload has more than ${4 * payloadBytesMax} bytes, at most ${payloadBytesMax} are sent`);
   }
   const body = toBytes(response.body);
   if (body.byteLength > payloadBytesMax) {
@@ -83,7 +91,9 @@ const encoder = new TextEncoder();
 /** Bytes in memory of their own: views would take their whole buffer along between threads. */
 function toBytes(body: string | Uint8Array): Uint8Array {
   if (typeof body === "string") return encoder.encode(body);
-  return body.byteLength === body.buffer.byteLength ? body : new Uint8Array(body);
+  // Shared memory could still be written to when the bytes are signed.
+  const isOwn = body.byteLength === body.buffer.byteLength && body.buffer instanceof ArrayBuffer;
+  return isOwn ? body : new Uint8Array(body);
 }
 
 function isPromise(value: unknown): value is PromiseLike<unknown> {
@@ -103,7 +113,7 @@ async function withinBudget(answer: PromiseLike<unknown>, budgetMs: number): Pro
 }
 
 /** Anything can be thrown, even what throws again when it is looked at. The database takes no U+0000 in a text. */
-function describeThrown(error: unknown): string {
+export function describeThrown(error: unknown): string {
   try {
     const text =
       error instanceof Error ? `${error.name}: ${error.message}` : `threw ${typeof error}: ${String(error)}`;

@@ -107,10 +107,10 @@ describe("deliveries", () => {
     expect(stderr.trimEnd().split("\n")).toHaveLength(1);
   });
 
-  test("are followed by tail as they change, and only those that change", async () => {
+  test("are followed by tail as their attempts end, and only from then on", async () => {
     const known = await deliver("wamid.known", 200);
     const child = posthorn.start(["deliveries", "tail", "--json"]);
-    const lines: { id: string; state: string }[] = [];
+    const lines: { delivery: { id: string; state: string }; attempt: { number: number } }[] = [];
     const notes: string[] = [];
     createInterface({ input: child.stdout! }).on("line", (line) => lines.push(JSON.parse(line)));
     createInterface({ input: child.stderr! }).on("line", (line) => notes.push(line));
@@ -122,12 +122,15 @@ describe("deliveries", () => {
       );
       const id = await deliver("wamid.followed", 200);
       await waitFor(
-        "line of the delivery",
+        "line of the attempt",
         () => lines,
-        (seen) => seen.some((line) => line.state === "delivered"),
+        (seen) => seen.length > 0,
       );
-      expect(lines.at(-1)).toMatchObject({ id, state: "delivered", attempt_count: 1 });
-      expect(lines.some((line) => line.id === known)).toBe(false);
+      expect(lines.at(-1)).toMatchObject({
+        delivery: { id, state: "delivered", attempt_count: 1 },
+        attempt: { number: 1, outcome: "succeeded", response_status: 200 },
+      });
+      expect(lines.some(({ delivery }) => delivery.id === known)).toBe(false);
     } finally {
       child.kill("SIGKILL");
     }
@@ -137,6 +140,25 @@ describe("deliveries", () => {
     const { code, stderr } = await posthorn.run(["deliveries", "tail", "--webhook", "999"]);
     expect(code).toBe(3);
     expect(stderr).toMatch(/^posthorn: .*webhook/);
+  });
+
+  test("are counted by stats", async () => {
+    const { code, json } = await posthorn.run([
+      "deliveries",
+      "stats",
+      "--webhook",
+      String(webhook.id),
+      "--json",
+    ]);
+    expect(code).toBe(0);
+    const all = await gateway.deliveries();
+    const delivered = all.filter(({ state }) => state === "delivered").length;
+    expect(json.deliveries_by_state).toMatchObject({ delivered, failed: all.length - delivered, pending: 0 });
+    expect(json.success_rate).toBeCloseTo(delivered / all.length);
+    expect(json.attempt_duration.p50_ms).toBeLessThanOrEqual(json.attempt_duration.p99_ms);
+    const past = await posthorn.run(["deliveries", "stats", "--until", "2d"]);
+    expect(past.stdout).toMatch(/^deliveries_by_state +.*"delivered":0/m);
+    expect(past.stdout).not.toMatch(/success_rate/);
   });
 
   test("are nobody's business without the scope, and no key is printed", async () => {

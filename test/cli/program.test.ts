@@ -30,6 +30,8 @@ describe("help", () => {
       "keys",
       "tenants",
       "audit",
+      "plugin",
+      "transform",
       "secrets",
     ]) {
       expect(stdout).toMatch(new RegExp(`^  ${noun} `, "m"));

@@ -4,12 +4,14 @@ import pino from "pino";
 import raw from "../../plugins/raw/transformer.ts";
 import { systemClock } from "../../server/clock.ts";
 import { createDispatcher } from "../../server/delivery/dispatcher.ts";
+import { createHoldCheck } from "../../server/delivery/holds.ts";
 import { createRecorder } from "../../server/delivery/recorder.ts";
 import type { AttemptReport } from "../../server/domain/attempt-report.ts";
+import { createRules } from "../../server/rpc/router.ts";
 import { openDirectory } from "../../server/store/directory.ts";
 import { createSealer } from "../../server/store/sealer.ts";
-import { describeTransformer } from "../../server/workers/catalog.ts";
 import type { DeliveryJob } from "../../server/workers/job.ts";
+import { openTestPlugins, type TestPluginOptions } from "../helpers/plugins.ts";
 import { openStore } from "../store/open-store.ts";
 
 const settings = {
@@ -27,19 +29,24 @@ const settings = {
   recordGatherMs: 1,
 };
 
-export async function openDelivery() {
+/** @param pluginOptions  plugins beside `raw` */
+export async function openDelivery(pluginOptions: TestPluginOptions = {}) {
   const store = await openStore();
   await store.partitions.ensureDay(new Date());
   const log = pino({ level: "silent" });
   const directory = await openDirectory(store.database, store.url, createSealer([new Uint8Array(32)]), log);
   const clock = systemClock;
   const jobs: DeliveryJob[] = [];
+  const plugins = await openTestPlugins({ builtin: [raw], ...pluginOptions });
   const recorder = createRecorder(
     {
       database: store.database,
       ids: { next: () => store.newId(new Date()) },
       onRecorded: (ended) => dispatcher.onRecorded(ended),
       onScheduled: () => undefined,
+      onCounted: () => undefined,
+      isFailureTold: () => false,
+      onFailuresNoted: () => undefined,
       clock,
       log,
     },
@@ -51,13 +58,17 @@ export async function openDelivery() {
       directory,
       recorder,
       run: (started) => jobs.push(...started),
-      factsOf: (name) => (name === "raw" ? describeTransformer(raw) : undefined),
+      factsOf: plugins.factsOf,
+      findHold: createHoldCheck(createRules({ mode: "development", transformers: plugins.transformers })),
+      plugins,
+      failureToldTenants: () => [],
       clock,
       log,
     },
     settings,
   );
   directory.onChange(dispatcher.wake);
+  plugins.onChange(dispatcher.wake);
   return {
     store,
     directory,
@@ -95,6 +106,7 @@ export async function openDelivery() {
     async close() {
       await dispatcher.close(0);
       await recorder.close(1_000);
+      await plugins.close();
       await directory.close();
       await store.close();
     },

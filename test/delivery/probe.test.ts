@@ -10,9 +10,11 @@ import { emptyDirectory } from "../../server/store/configuration.ts";
 import { makeSampleEvent } from "../../server/whatsapp/sample.ts";
 import { describeTransformer } from "../../server/workers/catalog.ts";
 import type { DeliveryJob } from "../../server/workers/job.ts";
+import { openTestPlugins } from "../helpers/plugins.ts";
 
 const limits = { requestTimeoutMs: 1_000, responseBytesMax: 1_000, scheduleResponseBytesMax: 1_000 };
 const webhookId = 7;
+const plugins = await openTestPlugins();
 
 /** A probe of one webhook, whose jobs the test answers. */
 function openProbe(changes: Partial<WebhookTarget> = {}): { probe: Probe; jobs: DeliveryJob[] } {
@@ -25,6 +27,7 @@ function openProbe(changes: Partial<WebhookTarget> = {}): { probe: Probe; jobs: 
       directory: { current, refresh: async () => undefined },
       run: (added) => jobs.push(...added),
       factsOf: (name) => catalog.get(name),
+      plugins,
       sampleEvent: makeSampleEvent,
       ids: createIdSource(Date.now, (bytes) => randomFillSync(bytes)),
       clock: systemClock,
@@ -53,6 +56,7 @@ const aTarget: WebhookTarget = {
   maxInFlight: 64,
   description: "",
   disabledReason: null,
+  disabledAt: null,
   createdAt: new Date(0),
   updatedAt: new Date(0),
   secrets: [],

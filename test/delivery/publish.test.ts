@@ -199,6 +199,32 @@ test("events around midnight find their day, and repeats across it are known", a
   }
 });
 
+test("an event is stored as what it is although the clock leaps into another day while it is committed", async () => {
+  const dayMs = 86_400_000;
+  let nowMs = Date.parse("2026-09-30T12:00:00Z");
+  let lookCount = 0;
+  let leapAtLook = Number.POSITIVE_INFINITY;
+  const now = () => {
+    lookCount += 1;
+    if (lookCount === leapAtLook) nowMs += 3 * dayMs;
+    return nowMs;
+  };
+  const publisher = await openPublisher({ now });
+  try {
+    // At each look that a commit takes at the clock, and so between any two of its steps.
+    for (let step = 1; step <= 12; step++) {
+      leapAtLook = lookCount + step;
+      const [published] = await publisher.publish(
+        anInboundBody(aTextMessage({ id: `wamid.leap-${step}` })),
+      );
+      expect([step, published!.eventId]).toEqual([step, expect.any(String)]);
+    }
+    expect(await queryRows(store.url)("SELECT FROM malformed_body")).toEqual([]);
+  } finally {
+    await publisher.close();
+  }
+});
+
 test("a refused call stores nothing of its events", async () => {
   const publisher = await openPublisher();
   await publisher.close();

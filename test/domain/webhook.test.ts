@@ -21,6 +21,7 @@ function aWebhook(changes: Partial<Webhook> = {}): Webhook {
     maxInFlight: 64,
     description: "",
     disabledReason: null,
+    disabledAt: null,
     createdAt: new Date(0),
     updatedAt: new Date(0),
     ...changes,

@@ -26,6 +26,8 @@ interface Person {
   phone: string | null;
   bsuid: string | null;
   messages: string[];
+  /** How many items had come when the oldest of those who became this one was first seen. */
+  age: number;
 }
 
 /** Who is who, as the contract's few sentences say it, one item after the other. */
@@ -34,9 +36,10 @@ function modelOf(arrived: readonly Item[]): Person[] {
   const seen = new Set<string>();
   const join = (kept: Person, other: Person) => {
     kept.messages.push(...other.messages);
+    kept.age = Math.min(kept.age, other.age);
     people = people.filter((one) => one !== other);
   };
-  for (const { id, phone, bsuid, newPhone } of arrived) {
+  for (const [age, { id, phone, bsuid, newPhone }] of arrived.entries()) {
     if (seen.has(id)) continue;
     seen.add(id);
     const known = people.find((one) => bsuid !== null && one.bsuid === bsuid);
@@ -53,7 +56,7 @@ function modelOf(arrived: readonly Item[]): Person[] {
       continue;
     }
     const found = known ?? (isSame ? holder : undefined);
-    const person = found ?? { phone: null, bsuid: null, messages: [] };
+    const person = found ?? { phone: null, bsuid: null, messages: [], age };
     if (!found) people.push(person);
     if (holder && holder !== person) {
       if (isSame) join(person, holder);
@@ -136,7 +139,7 @@ test("1,000 contacts with 20 messages each, out of order and repeated, end in th
   const { rows } = await gateway.database.pool.query<{ phone: string; bsuid: string; messages: string[] }>(
     `SELECT c.phone, c.bsuid, array_agg(m.wamid ORDER BY m.sequence) AS messages
      FROM contact c JOIN conversation v ON v.contact_id = c.id AND v.merged_into IS NULL
-     JOIN message m ON m.conversation_id = v.id GROUP BY c.id`,
+     JOIN message m ON m.conversation_id = v.id GROUP BY c.id ORDER BY c.id`,
   );
   const nameOf = ({ phone, bsuid }: { phone: string | null; bsuid: string | null }) => `${phone} ${bsuid}`;
   const found = new Map(rows.map((row) => [nameOf(row), row.messages]));
@@ -145,4 +148,7 @@ test("1,000 contacts with 20 messages each, out of order and repeated, end in th
     const inOrder = person.messages.toSorted((first, second) => order.get(first)! - order.get(second)!);
     expect(found.get(nameOf(person)), `seed ${seed}, ${nameOf(person)}`).toEqual(inOrder);
   }
+  // UUIDs grow with the time at which they are given: whoever is older by the model has the smaller one.
+  const byAge = expected.toSorted((first, second) => first.age - second.age);
+  expect(rows.map(nameOf), `seed ${seed}`).toEqual(byAge.map(nameOf));
 }, 60_000);

@@ -21,14 +21,16 @@ export interface GraphMessages {
   /** Messages in the order they came, refused ones included; marks of read messages too. */
   sends: GraphSend[];
   /** One answer for all, or one for each (`number` counts from 1). Default: each is taken. */
-  answerSends(answer: SendAnswer | ((send: GraphSend, number: number) => SendAnswer)): void;
+  answerSends(
+    answer: SendAnswer | ((send: GraphSend, number: number) => SendAnswer | Promise<SendAnswer>),
+  ): void;
   /** Takes the request if it is one that sends. */
   serve(graphRequest: GraphRequest, request: IncomingMessage, response: ServerResponse): boolean;
 }
 
 export function createGraphMessages(): GraphMessages {
   const sends: GraphSend[] = [];
-  let answerOf: (send: GraphSend, number: number) => SendAnswer = () => "take";
+  let answerOf: (send: GraphSend, number: number) => SendAnswer | Promise<SendAnswer> = () => "take";
 
   async function take(
     graphRequest: GraphRequest,
@@ -45,7 +47,7 @@ export function createGraphMessages(): GraphMessages {
       wamid: `wamid.out-${sends.length + 1}-${Math.random().toString(36).slice(2)}`,
     };
     sends.push(send);
-    const answer = answerOf(send, sends.length);
+    const answer = await answerOf(send, sends.length);
     if (answer === "hang") return;
     if (answer === "reset" || answer === "cut") {
       request.socket.destroy();

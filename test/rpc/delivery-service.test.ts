@@ -289,6 +289,7 @@ describe("RetryDelivery", () => {
       state: "failed",
       reason: "attempts_exhausted",
       attemptNumber: 4,
+      body: Buffer.from("{}"),
     });
     const wakeUpsBefore = gateway.wakeUps.count;
     const { body } = await retry(id.toUpperCase());
@@ -300,7 +301,11 @@ describe("RetryDelivery", () => {
   });
 
   test("leaves a delivered one delivered", async () => {
-    const id = await addDelivery(gateway, { id: idAt("2026-03-05T11:00:00Z"), webhookId: first });
+    const id = await addDelivery(gateway, {
+      id: idAt("2026-03-05T11:00:00Z"),
+      webhookId: first,
+      body: Buffer.from("{}"),
+    });
     expect((await retry(id)).body.delivery).toMatchObject({ state: "delivered" });
   });
 

@@ -9,7 +9,12 @@ import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/valid
 import pino from "pino";
 import { builtinTransformers } from "../../plugins/builtin.ts";
 import type { Transformer } from "../../plugins/transformer.ts";
+import { systemClock as realClock } from "../../server/clock.ts";
+import { loadConfig } from "../../server/config.ts";
+import { createPreview } from "../../server/delivery/preview.ts";
 import { createPublisher } from "../../server/delivery/publish.ts";
+import { createRecoveries } from "../../server/delivery/recovery.ts";
+import { createWatches } from "../../server/delivery/watches.ts";
 import { createIdSource } from "../../server/domain/ids.ts";
 import { createMediaLinks } from "../../server/domain/media-link.ts";
 import { createMessages } from "../../server/replies/messages.ts";
@@ -29,6 +34,7 @@ import { createGraphMessages } from "../../server/whatsapp/graph-messages.ts";
 import { makeOutgoingEvent, readStatus, restoreCallback } from "../../server/whatsapp/outgoing-event.ts";
 import { judgeSendError } from "../../server/whatsapp/send-errors.ts";
 import { openTestDatabase } from "../helpers/database.ts";
+import { openTestPlugins } from "../helpers/plugins.ts";
 
 export const operatorKey = "phk_operator";
 export const nextOperatorKey = "phk_operator_next";
@@ -157,8 +163,27 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
     },
   );
   const wakeUps = { count: 0 };
+  const constants = loadConfig({}, { coreCount: 2 });
+  // The time stands still, and whoever waits for it waits all the same.
+  const waitingClock = { now: systemClock.now, sleep: realClock.sleep };
+  const recoveries = createRecoveries(
+    {
+      database,
+      directory,
+      partitions,
+      handlesOf: (name) => transformers.get(name)?.handles,
+      wakeDispatcher: () => undefined,
+      ids,
+      clock: waitingClock,
+      log,
+    },
+    // Never taken up: what is started stays as it is.
+    { ...constants.recovery, heldMax: 0 },
+  );
+  const watches = createWatches({ database, clock: waitingClock }, constants.watches);
   const announce = { run: () => directory.announce() };
   const shutdown = new AbortController();
+  const plugins = await openTestPlugins({ builtin: [...transformers.values()] });
   const handler = createRpcHandler({
     database,
     sealer,
@@ -170,6 +195,8 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
     rateLimiter: createRateLimiter(database.pool),
     noteKeyUsed: keyUsage.note,
     transformers,
+    plugins,
+    preview: createPreview({ database, plugins, ids, clock: systemClock }),
     graph,
     probe: { run: () => Promise.reject(new Error("there are no threads here")) },
     publisher,
@@ -180,6 +207,8 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
       wakeUps.count++;
     },
     retryDelivery: (owner, deliveryId, now) => retryDelivery(database, owner, deliveryId, now),
+    startRecovery: recoveries.start,
+    watchAttempts: watches.watch,
     shutdownSignal: shutdown.signal,
   });
   const http = createHttpServer(handler);
@@ -269,9 +298,12 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
       return await read(response);
     },
     async close() {
+      await watches.close();
+      await recoveries.close();
       http2.close();
       http.closeAllConnections();
       await new Promise((resolve) => http.close(resolve));
+      await plugins.close();
       await messages.close();
       await graphMessages.close();
       await publisher.close();

@@ -159,11 +159,14 @@ describe("housekeeping", () => {
        VALUES (1, 'test', 'young', sha256('x'), $1)`,
       [new Date(now - dayMs + 1)],
     );
-    const housekeeper = createHousekeeper({
-      database: gateway.database,
-      clock: { now: () => new Date(now), sleep: async () => undefined },
-      log: {} as never,
-    });
+    const housekeeper = createHousekeeper(
+      {
+        database: gateway.database,
+        clock: { now: () => new Date(now), sleep: async () => undefined },
+        log: {} as never,
+      },
+      { logDays: 30, conversationDays: 0, auditDays: 400 },
+    );
     await housekeeper.sweep();
     await housekeeper.close();
     const { rows } = await gateway.database.pool.query("SELECT key FROM idempotency_key");

@@ -12,10 +12,12 @@ import { servedMethods } from "./served-methods.ts";
 interface Ids {
   webhookId: number;
   deliveryId: string;
+  eventId: string;
   keyId: number;
   userId: string;
   messageId: string;
   clientRef: string;
+  recoveryId: string;
 }
 
 /** A request for each rpc that takes an id of something that a tenant owns. */
@@ -28,6 +30,10 @@ const byId: Record<string, (ids: Ids) => JsonValue> = {
   "DeliveryService/ListDeliveries": ({ webhookId }) => ({ webhook_id: webhookId }),
   "DeliveryService/GetDelivery": ({ deliveryId }) => ({ id: deliveryId }),
   "DeliveryService/RetryDelivery": ({ deliveryId }) => ({ id: deliveryId }),
+  "DeliveryService/GetDeliveryStats": ({ webhookId }) => ({ webhook_id: webhookId }),
+  "DeliveryService/StartRecovery": ({ webhookId }) => ({ webhook_id: webhookId }),
+  "DeliveryService/GetRecovery": ({ recoveryId }) => ({ id: recoveryId }),
+  "DeliveryService/CancelRecovery": ({ recoveryId }) => ({ id: recoveryId }),
   "ClientService/GetClient": ({ clientRef }) => ({ client_ref: clientRef }),
   "ClientService/UpdateClient": ({ clientRef }) => ({
     client_ref: clientRef,
@@ -46,11 +52,13 @@ const byId: Record<string, (ids: Ids) => JsonValue> = {
   "ContactService/DeleteContact": ({ userId }) => ({ user_id: userId }),
   "ContactService/GetConversation": ({ userId }) => ({ user_id: userId }),
   "ApiKeyService/RevokeApiKey": ({ keyId }) => ({ id: keyId }),
+  "TransformerService/PreviewTransform": ({ eventId }) => ({ transformer: "raw", event_id: eventId }),
 };
 /** Lists, by tenant. */
 const lists = [
   "WebhookService/ListWebhooks",
   "DeliveryService/ListDeliveries",
+  "DeliveryService/ListRecoveries",
   "ClientService/ListClients",
   "ContactService/ListContacts",
   "MessageService/ListScheduledMessages",
@@ -61,6 +69,7 @@ const lists = [
 const others = [
   "WebhookService/CreateWebhook",
   "EventService/PublishEvents",
+  "TransformerService/ListTransformers",
   "ClientService/CreateClient",
   "ClientService/ListUnroutedNumbers",
   "ApiKeyService/CreateApiKey",
@@ -70,14 +79,19 @@ const others = [
   "TenantService/DeleteTenant",
 ];
 
+/** Streams, which `test/delivery/watches.test.ts` watches as strangers do. */
+const streams = ["DeliveryService/WatchDeliveries"];
+
 const methodOf = new Map(servedMethods().map((method) => [`${method.parent.name}/${method.name}`, method]));
 const nothing: Ids = {
   webhookId: 2_000_000,
   deliveryId: "0199c0de-0000-7000-8000-0000000000ff",
+  eventId: "0199c0de-0000-7000-8000-0000000000fc",
   keyId: 2_000_000,
   userId: "0199c0de-0000-7000-8000-0000000000fe",
   messageId: "0199c0de-0000-7000-8000-0000000000fd",
   clientRef: "never-there",
+  recoveryId: "0199c0de-0000-7000-8000-0000000000fc",
 };
 
 let gateway: RpcGateway;
@@ -121,7 +135,18 @@ beforeAll(async () => {
      FROM client c JOIN phone_number n ON n.client_id = c.id WHERE c.client_ref = 'acme-client'`,
     [messageId, body.id, deliveryId],
   );
-  owned = { webhookId: body.id, deliveryId, keyId, userId, messageId, clientRef: "acme-client" };
+  const eventId = idAt("2026-03-05T12:00:00Z");
+  await gateway.database.pool.query(
+    `INSERT INTO event (tenant_id, id, client_id, type, received_at, details, item)
+     SELECT tenant_id, $1, id, 'whatsapp.account_update', now(), $2, '{"of":"acme"}' FROM client
+     WHERE client_ref = 'acme-client'`,
+    [eventId, '{"clientRef":"acme-client","businessPhone":null,"user":null,"conversation":null}'],
+  );
+  const recovery = { webhook_id: body.id, event_types: ["message.received"] };
+  const started = await gateway.call("DeliveryService/StartRecovery", recovery, asTenant("acme"));
+  const recoveryId = started.body.recovery.id;
+  const clientRef = "acme-client";
+  owned = { webhookId: body.id, deliveryId, eventId, keyId, userId, messageId, clientRef, recoveryId };
   rival = await gateway.createKey({}, "rival");
   narrowed = await gateway.createKey({ client_ref: "acme-other" }, "acme");
   before = await snapshot();
@@ -136,6 +161,7 @@ async function snapshot(): Promise<string> {
     `SELECT (SELECT string_agg(w::text, '' ORDER BY id) FROM webhook w) AS w,
        (SELECT string_agg(s::text, '' ORDER BY id) FROM webhook_secret s) AS s,
        (SELECT string_agg(d::text, '' ORDER BY id) FROM delivery d) AS d,
+       (SELECT string_agg(r::text, '' ORDER BY id) FROM recovery r) AS r,
        (SELECT string_agg(c::text, '' ORDER BY id) FROM client c) AS c,
        (SELECT string_agg(o::text, '' ORDER BY id) FROM contact o) AS o,
        (SELECT string_agg(m::text, '' ORDER BY id) FROM outgoing_message m) AS m,
@@ -180,7 +206,7 @@ async function askGrpc(method: DescMethod, request: JsonValue, headers: Record<s
 }
 
 test("every rpc that is served is in one of the tables above", () => {
-  const known = new Set([...Object.keys(byId), ...lists, ...others]);
+  const known = new Set([...Object.keys(byId), ...lists, ...others, ...streams]);
   expect([...methodOf.keys()].filter((name) => !known.has(name))).toEqual([]);
 });
 
@@ -216,6 +242,7 @@ describe.each(strangers)("%s", (_, headersFor) => {
       expect(code).toBeUndefined();
       expect(text).not.toMatch(/acme\.example|acme-client|of":"acme/);
       expect(text).not.toContain(owned.deliveryId);
+      expect(text).not.toContain(owned.recoveryId);
     }
   });
 

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { type DescMethod, getOption } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport } from "@connectrpc/connect-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { scope as scopeOption } from "../../gen/posthorn/v1/scope_pb.ts";
 import { scopes } from "../../server/rpc/auth.ts";
@@ -36,25 +36,37 @@ afterAll(async () => {
   await gateway.close();
 });
 
-/** Connect by POST, by GET where the rpc has it, and gRPC; code and text of each answer. */
+/** Connect by POST, by GET where the rpc has it, and gRPC; code and text of each answer. Streams by a client's calls. */
 async function callAll(method: DescMethod, headers: Record<string, string>) {
   const path = `${method.parent.name}/${method.name}`;
   const told = (answer: Answer) => ({ code: answer.body.code as string, text: answer.text });
-  const answers = [told(await gateway.call(path, {}, headers))];
-  if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
-    answers.push(told(await gateway.get(path, {}, headers)));
-  }
+  const answers: { code: string; text: string }[] = [];
   const withHeaders: Interceptor = (next) => (request) => {
     for (const [name, value] of Object.entries(headers)) request.header.set(name, value);
     return next(request);
   };
-  const client = createClient(
-    method.parent,
-    createGrpcTransport({ baseUrl: gateway.http2Url, interceptors: [withHeaders] }),
-  ) as unknown as Record<string, (request: object) => unknown>;
-  const error = ConnectError.from(await settle(client[method.localName]!({})));
-  const code = Code[error.code].replace(/[A-Z]/g, (letter, at) => (at > 0 ? "_" : "") + letter.toLowerCase());
-  answers.push({ code, text: error.message });
+  const interceptors = [withHeaders];
+  const transports = [createGrpcTransport({ baseUrl: gateway.http2Url, interceptors })];
+  if (method.methodKind !== "unary") {
+    transports.push(createConnectTransport({ baseUrl: gateway.url, httpVersion: "1.1", interceptors }));
+  } else {
+    answers.push(told(await gateway.call(path, {}, headers)));
+    if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) {
+      answers.push(told(await gateway.get(path, {}, headers)));
+    }
+  }
+  for (const transport of transports) {
+    const client = createClient(method.parent, transport) as unknown as Record<
+      string,
+      (request: object) => unknown
+    >;
+    const error = ConnectError.from(await settle(client[method.localName]!({})));
+    const code = Code[error.code].replace(
+      /[A-Z]/g,
+      (letter, at) => (at > 0 ? "_" : "") + letter.toLowerCase(),
+    );
+    answers.push({ code, text: error.message });
+  }
   return answers;
 }
 

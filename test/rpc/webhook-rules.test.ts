@@ -162,7 +162,7 @@ const refusals: Refusal[] = [
     rule: "a transformer is loaded",
     given: { transformer: "nobody" },
     field: "transformer",
-    text: "transformer: nobody is not loaded; there are accounts-only, insights, intelli, raw",
+    text: "transformer: nobody is not loaded; there are accounts-only, cloudevents, insights, intelli, raw, slack",
   },
   {
     rule: "a transformer has a name",

@@ -1,6 +1,7 @@
-import { randomUUID } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createIdSource } from "../../server/domain/ids.ts";
 import {
   type ContactAsked,
   type ContactBook,
@@ -9,6 +10,10 @@ import {
   saveConversations,
 } from "../../server/store/contacts.ts";
 import { openStore, type Store, storeNow } from "./open-store.ts";
+
+/** Ids grow, so that who was made first has the smaller one. */
+const ids = createIdSource(Date.now, randomFillSync);
+const newId = () => ids.next();
 
 let store: Store;
 let clientCount = 0;
@@ -37,7 +42,7 @@ async function transact<T>(
   try {
     await connection.query("BEGIN");
     const found = await findAndLock(connection, wanted);
-    const book = await resolveContacts(connection, wanted, found, randomUUID, storeNow);
+    const book = await resolveContacts(connection, wanted, found, newId, storeNow);
     const result = await use(book);
     await connection.query("COMMIT");
     return result;
@@ -109,6 +114,28 @@ describe("a contact", () => {
   });
 });
 
+test("names that a contact gives up are noted, and move with it when it becomes part of another", async () => {
+  const [first, second, third] = [aPhone(), aPhone(), aPhone()];
+  const [bsuid, nextId] = [aBsuid(), aBsuid()];
+  const formerNames = async (id: string) => {
+    const found = await store.pool.query(
+      "SELECT kind || ' ' || name AS name FROM contact_former_name WHERE contact_id = $1 ORDER BY until_id, name",
+      [id],
+    );
+    return found.rows.map(({ name }) => name);
+  };
+  const { id: olderId } = await contactOf(asked({ phone: third }));
+  const { id } = await contactOf(asked({ phone: first, bsuid }));
+  expect(await formerNames(id)).toEqual([]);
+  await contactOf(asked({ phone: second, bsuid }));
+  expect(await formerNames(id)).toEqual([`phone ${first}`]);
+  await contactOf(asked({ phone: second, bsuid: nextId }));
+  expect(await formerNames(id)).toEqual([`phone ${first}`, `phone ${second}`]);
+  await contactOf(asked({ phone: third, bsuid }));
+  expect(await formerNames(id)).toEqual([]);
+  expect(await formerNames(olderId)).toEqual([`phone ${first}`, `phone ${second}`]);
+});
+
 test("two transactions that make one contact at the same time end with one", async () => {
   for (let round = 0; round < 20; round++) {
     const [phone, bsuid] = [aPhone(), aBsuid()];
@@ -143,7 +170,7 @@ test("sequence numbers have no gap and no double, however many transactions numb
         connection,
         order,
         await findAndLock(connection, order),
-        randomUUID,
+        newId,
         storeNow,
       );
       const drawn = order.map((one) => {

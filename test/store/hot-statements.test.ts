@@ -1,4 +1,3 @@
-import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
 import { cancelUnfinished, retryDelivery } from "../../server/store/delivery-changes.ts";
@@ -12,10 +11,10 @@ import {
 } from "../../server/store/delivery-leases.ts";
 import { type SettledAttempt, settleAttempts } from "../../server/store/delivery-settlements.ts";
 import { readEvents } from "../../server/store/events.ts";
-import { type Database, openDatabase } from "../../server/store/orm.ts";
-import { queryRows } from "../helpers/query-rows.ts";
+import type { Database } from "../../server/store/orm.ts";
 import { openStore, type Store, storeNow } from "./open-store.ts";
 import { aSettledAttempt } from "./reports.ts";
+import { scansOf, settleStatistics } from "./scans.ts";
 
 const dayMs = 86_400_000;
 const webhookCount = 20;
@@ -54,45 +53,9 @@ beforeAll(async () => {
     await store.addDelivery({ webhookId, leasedUntil: new Date(storeNow.getTime() - 1) });
   }
   await store.pool.query("ANALYZE");
-  // What the filling read must not be counted later: connections tell the statistics when they end.
-  await queryRows(store.url)(
-    `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid()`,
-  );
+  await settleStatistics(store.url);
 });
 afterAll(() => store.close());
-
-/** Scans and rows read of each day's partition of a table, by sequence and by index. */
-async function readScans(): Promise<Map<string, { sequential: number; scans: number; rows: number }>> {
-  const client = new pg.Client({ connectionString: store.url });
-  await client.connect();
-  try {
-    const found = await client.query(
-      `SELECT t.relname AS name, t.seq_scan::int AS sequential, coalesce(t.idx_scan, 0)::int AS scans,
-         (SELECT coalesce(sum(i.idx_tup_read), 0)::int FROM pg_stat_user_indexes i WHERE i.relid = t.relid) AS rows
-       FROM pg_stat_user_tables t WHERE t.relname ~ '^(delivery|event|attempt)_2026'`,
-    );
-    return new Map(found.rows.map(({ name, ...scans }) => [name, scans]));
-  } finally {
-    await client.end();
-  }
-}
-
-/** What an act reads; its connections add what they did to the statistics when they end. */
-async function scansOf(act: (database: Database) => Promise<unknown>) {
-  const before = await readScans();
-  const database = await openDatabase(store.url, { onConnectionError: () => undefined });
-  await act(database);
-  await database.close();
-  const sum = { sequential: 0, scansOfOldDays: 0, rows: 0 };
-  for (const [name, after] of await readScans()) {
-    const former = before.get(name)!;
-    sum.sequential += after.sequential - former.sequential;
-    sum.rows += after.rows - former.rows;
-    if (!name.endsWith("2026_03_05")) sum.scansOfOldDays += after.scans - former.scans;
-  }
-  return sum;
-}
 
 function withReply(settled: SettledAttempt, replyIds: string[]): SettledAttempt {
   const replies = { kind: "parsed" as const, texts: [{ text: "a", delayMs: 0 }], answeredAtMs: 0 };
@@ -190,7 +153,7 @@ test.for<[string, (database: Database) => Promise<unknown>, number, boolean]>([
 ])(
   "%s reads by index alone, about as many rows as it needs, and old days only if it must",
   async ([, act, rowsMax, mustPrune]) => {
-    const scans = await scansOf(act);
+    const scans = await scansOf(store.url, act);
     expect(scans.sequential).toBe(0);
     expect(scans.rows).toBeLessThanOrEqual(rowsMax);
     if (mustPrune) expect(scans.scansOfOldDays).toBe(0);

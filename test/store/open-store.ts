@@ -77,7 +77,10 @@ export async function openStore() {
       const state = row.state ?? (row.leasedUntil ? "delivering" : "pending");
       const isFinished = !["pending", "delivering"].includes(state);
       await database.pool.query(
-        `INSERT INTO delivery (webhook_id, id, tenant_id, event_id, event_type, state, attempt_number, due_at,
+        `WITH its_event AS (
+           INSERT INTO event (tenant_id, id, type, received_at, details, item)
+           VALUES (1, $2, 'message.received', now(), '{}', ''))
+         INSERT INTO delivery (webhook_id, id, tenant_id, event_id, event_type, state, attempt_number, due_at,
            leased_until, finished_at, reason, body, content_type, transformer_version)
          VALUES ($1, $2, 1, $2, 'message.received', $3, $4, $5, $6, $7, $8, $9, $10, $10)`,
         [

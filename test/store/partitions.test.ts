@@ -106,6 +106,54 @@ async function writeKey(placedAt: string): Promise<void> {
   }
 }
 
+test("days are made beside a transaction that has looked at every table and goes on for long", async () => {
+  const reader = await store.pool.connect();
+  await reader.query("BEGIN");
+  try {
+    for (const table of ["event", "delivery", "attempt", "dedup_key"]) {
+      await reader.query(`SELECT FROM ${table} LIMIT 1`);
+    }
+    await store.partitions.ensureDay(new Date("2026-09-01T12:00:00Z"));
+    expect(await placeOf("2026-09-01T12:00:00.000Z")).toBe("event_2026_09_01");
+    // Of the duplicate keys the default partition is held: they are as well there.
+    await writeKey("2026-09-01T12:00:00Z");
+    expect(await partitionsOf("2026_09_01")).toEqual(
+      ["attempt", "delivery", "event"].map((table) => `${table}_2026_09_01`),
+    );
+  } finally {
+    await reader.query("COMMIT");
+    reader.release();
+  }
+});
+
+test("a day's partition has the indexes and checks of its table", async () => {
+  await store.partitions.ensureDay(new Date("2026-09-02"));
+  const of = async (table: string) => {
+    const indexes = await store.pool.query(
+      "SELECT pg_get_indexdef(indexrelid) AS text, indisprimary FROM pg_index WHERE indrelid = $1::regclass",
+      [table],
+    );
+    const checks = await store.pool.query(
+      "SELECT pg_get_constraintdef(oid) AS text FROM pg_constraint WHERE conrelid = $1::regclass AND contype = 'c'",
+      [table],
+    );
+    const shapes = indexes.rows.map(
+      ({ text, indisprimary }) => `${indisprimary} ${text.replace(/^.* USING /, "")}`,
+    );
+    return { indexes: shapes.sort(), checks: checks.rows.map(({ text }) => text).sort() };
+  };
+  for (const table of ["event", "delivery", "attempt"]) {
+    const made = await of(`${table}_2026_09_02`);
+    expect(made.indexes.length).toBeGreaterThan(0);
+    expect(made).toEqual(await of(table));
+  }
+  const loose = await store.pool.query(
+    `SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+     WHERE i.indrelid::regclass::text LIKE '%_2026_09_02' AND NOT c.relispartition`,
+  );
+  expect(loose.rows).toEqual([]);
+});
+
 test("what failed once is tried again, and known days cost no statement", async () => {
   const ended = await openDatabase(store.url, { onConnectionError: () => undefined });
   const partitions = createPartitions(ended.pool);

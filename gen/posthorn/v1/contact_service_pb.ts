@@ -1035,8 +1035,9 @@ export const ContactService: GenService<{
    * Erases a contact: its names, notes and labels, its conversations with all messages and links to media, messages that
    * are not sent yet, and what the log has of it. Events and deliveries stay in the log as erased ones: without items,
    * bodies and answers; what was not delivered yet is `canceled` with reason `contact_deleted`, and none can be sent
-   * again. Items that speak of others as well (an imported history) are erased as a whole. Events that come later make a
-   * new contact. `not_found` if the tenant has no contact of this UUID. Safe to repeat after any failure: it goes on.
+   * again. What names it by a number or id that it had before goes too, and so do kept bodies that made no sense and name
+   * it. Items that speak of others as well (an imported history) are erased as a whole. Events that come later make a new
+   * contact. `not_found` if the tenant has no contact of this UUID. Safe to repeat after any failure: it goes on.
    *
    * @generated from rpc posthorn.v1.ContactService.DeleteContact
    */

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file posthorn/v1/delivery_service.proto.
  */
 export const file_posthorn_v1_delivery_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJwb3N0aG9ybi92MS9kZWxpdmVyeV9zZXJ2aWNlLnByb3RvEgtwb3N0aG9ybi52MSKiAwoIRGVsaXZlcnkSCgoCaWQYASABKAkSEgoKd2ViaG9va19pZBgCIAEoDRIQCghldmVudF9pZBgDIAEoCRISCgpldmVudF90eXBlGAQgASgJEg0KBXN0YXRlGAUgASgJEhMKBnJlYXNvbhgGIAEoCUgAiAEBEhoKDXJlYXNvbl9kZXRhaWwYByABKAlIAYgBARIVCg1hdHRlbXB0X2NvdW50GAggASgNEhIKCmNyZWF0ZWRfYXQYCSABKAESMwoPbmV4dF9hdHRlbXB0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoLdHJhbnNmb3JtZXIYDCABKAlIAogBARIgChN0cmFuc2Zvcm1lcl92ZXJzaW9uGA0gASgJSAOIAQFCCQoHX3JlYXNvbkIQCg5fcmVhc29uX2RldGFpbEIOCgxfdHJhbnNmb3JtZXJCFgoUX3RyYW5zZm9ybWVyX3ZlcnNpb24izAMKB0F0dGVtcHQSDgoGbnVtYmVyGAEgASgNEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2R1cmF0aW9uX21zGAMgASgNEg8KB291dGNvbWUYBCABKAkSFwoKZXJyb3Jfa2luZBgFIAEoCUgAiAEBEhoKDWVycm9yX21lc3NhZ2UYBiABKAlIAYgBARIcCg9yZXNwb25zZV9zdGF0dXMYByABKA1IAogBARJDChByZXNwb25zZV9oZWFkZXJzGAggAygLMikucG9zdGhvcm4udjEuQXR0ZW1wdC5SZXNwb25zZUhlYWRlcnNFbnRyeRIaCg1yZXNwb25zZV9ib2R5GAkgASgJSAOIAQESGAoLcmVwbHlfZmF1bHQYCiABKAlIBIgBARo2ChRSZXNwb25zZUhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg0KC19lcnJvcl9raW5kQhAKDl9lcnJvcl9tZXNzYWdlQhIKEF9yZXNwb25zZV9zdGF0dXNCEAoOX3Jlc3BvbnNlX2JvZHlCDgoMX3JlcGx5X2ZhdWx0Iu4DChVMaXN0RGVsaXZlcmllc1JlcXVlc3QSJgoKd2ViaG9va19pZBgBIAEoDUINukgKKggY/////wcoAUgAiAEBElcKBnN0YXRlcxgCIAMoCUJHukhEkgFBGAEiPXI7UgdwZW5kaW5nUgpkZWxpdmVyaW5nUglkZWxpdmVyZWRSBmZhaWxlZFIIY2FuY2VsZWRSB3NraXBwZWQSMwoKZXZlbnRfdHlwZRgDIAEoCUIaukgXchUyE15bYS16MC05Xy5dezEsMTI4fSRIAYgBARIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgGIAEoDRIcCgpwYWdlX3Rva2VuGAcgASgJQgi6SAVyAxj0Azp6ukh3GnUKEXVudGlsLmFmdGVyX3NpbmNlEh91bnRpbDogbXVzdCBiZSBsYXRlciB0aGFuIHNpbmNlGj8haGFzKHRoaXMuc2luY2UpIHx8ICFoYXModGhpcy51bnRpbCkgfHwgdGhpcy5zaW5jZSA8IHRoaXMudW50aWxCDQoLX3dlYmhvb2tfaWRCDQoLX2V2ZW50X3R5cGUiXAoWTGlzdERlbGl2ZXJpZXNSZXNwb25zZRIpCgpkZWxpdmVyaWVzGAEgAygLMhUucG9zdGhvcm4udjEuRGVsaXZlcnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjkKEkdldERlbGl2ZXJ5UmVxdWVzdBIcCgJpZBgBIAEoCUILukgIyAEBcgOwAQFIAIgBAUIFCgNfaWQirgEKE0dldERlbGl2ZXJ5UmVzcG9uc2USJwoIZGVsaXZlcnkYASABKAsyFS5wb3N0aG9ybi52MS5EZWxpdmVyeRImCghhdHRlbXB0cxgCIAMoCzIULnBvc3Rob3JuLnYxLkF0dGVtcHQSGQoMY29udGVudF90eXBlGAMgASgJSACIAQESEQoEYm9keRgEIAEoDEgBiAEBQg8KDV9jb250ZW50X3R5cGVCBwoFX2JvZHkiOwoUUmV0cnlEZWxpdmVyeVJlcXVlc3QSHAoCaWQYASABKAlCC7pICMgBAXIDsAEBSACIAQFCBQoDX2lkIkAKFVJldHJ5RGVsaXZlcnlSZXNwb25zZRInCghkZWxpdmVyeRgBIAEoCzIVLnBvc3Rob3JuLnYxLkRlbGl2ZXJ5MtwCCg9EZWxpdmVyeVNlcnZpY2UScQoOTGlzdERlbGl2ZXJpZXMSIi5wb3N0aG9ybi52MS5MaXN0RGVsaXZlcmllc1JlcXVlc3QaIy5wb3N0aG9ybi52MS5MaXN0RGVsaXZlcmllc1Jlc3BvbnNlIhaQAgHK8xgPZGVsaXZlcmllczpyZWFkEmgKC0dldERlbGl2ZXJ5Eh8ucG9zdGhvcm4udjEuR2V0RGVsaXZlcnlSZXF1ZXN0GiAucG9zdGhvcm4udjEuR2V0RGVsaXZlcnlSZXNwb25zZSIWkAIByvMYD2RlbGl2ZXJpZXM6cmVhZBJsCg1SZXRyeURlbGl2ZXJ5EiEucG9zdGhvcm4udjEuUmV0cnlEZWxpdmVyeVJlcXVlc3QaIi5wb3N0aG9ybi52MS5SZXRyeURlbGl2ZXJ5UmVzcG9uc2UiFMrzGBBkZWxpdmVyaWVzOndyaXRlQiVaI3Bvc3Rob3JuL2dlbi9wb3N0aG9ybi92MTtwb3N0aG9ybnYxYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_posthorn_v1_scope]);
+  fileDesc("CiJwb3N0aG9ybi92MS9kZWxpdmVyeV9zZXJ2aWNlLnByb3RvEgtwb3N0aG9ybi52MSKiAwoIRGVsaXZlcnkSCgoCaWQYASABKAkSEgoKd2ViaG9va19pZBgCIAEoDRIQCghldmVudF9pZBgDIAEoCRISCgpldmVudF90eXBlGAQgASgJEg0KBXN0YXRlGAUgASgJEhMKBnJlYXNvbhgGIAEoCUgAiAEBEhoKDXJlYXNvbl9kZXRhaWwYByABKAlIAYgBARIVCg1hdHRlbXB0X2NvdW50GAggASgNEhIKCmNyZWF0ZWRfYXQYCSABKAESMwoPbmV4dF9hdHRlbXB0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGAoLdHJhbnNmb3JtZXIYDCABKAlIAogBARIgChN0cmFuc2Zvcm1lcl92ZXJzaW9uGA0gASgJSAOIAQFCCQoHX3JlYXNvbkIQCg5fcmVhc29uX2RldGFpbEIOCgxfdHJhbnNmb3JtZXJCFgoUX3RyYW5zZm9ybWVyX3ZlcnNpb24izAMKB0F0dGVtcHQSDgoGbnVtYmVyGAEgASgNEi4KCnN0YXJ0ZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC2R1cmF0aW9uX21zGAMgASgNEg8KB291dGNvbWUYBCABKAkSFwoKZXJyb3Jfa2luZBgFIAEoCUgAiAEBEhoKDWVycm9yX21lc3NhZ2UYBiABKAlIAYgBARIcCg9yZXNwb25zZV9zdGF0dXMYByABKA1IAogBARJDChByZXNwb25zZV9oZWFkZXJzGAggAygLMikucG9zdGhvcm4udjEuQXR0ZW1wdC5SZXNwb25zZUhlYWRlcnNFbnRyeRIaCg1yZXNwb25zZV9ib2R5GAkgASgJSAOIAQESGAoLcmVwbHlfZmF1bHQYCiABKAlIBIgBARo2ChRSZXNwb25zZUhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQg0KC19lcnJvcl9raW5kQhAKDl9lcnJvcl9tZXNzYWdlQhIKEF9yZXNwb25zZV9zdGF0dXNCEAoOX3Jlc3BvbnNlX2JvZHlCDgoMX3JlcGx5X2ZhdWx0Iu4DChVMaXN0RGVsaXZlcmllc1JlcXVlc3QSJgoKd2ViaG9va19pZBgBIAEoDUINukgKKggY/////wcoAUgAiAEBElcKBnN0YXRlcxgCIAMoCUJHukhEkgFBGAEiPXI7UgdwZW5kaW5nUgpkZWxpdmVyaW5nUglkZWxpdmVyZWRSBmZhaWxlZFIIY2FuY2VsZWRSB3NraXBwZWQSMwoKZXZlbnRfdHlwZRgDIAEoCUIaukgXchUyE15bYS16MC05Xy5dezEsMTI4fSRIAYgBARIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgGIAEoDRIcCgpwYWdlX3Rva2VuGAcgASgJQgi6SAVyAxj0Azp6ukh3GnUKEXVudGlsLmFmdGVyX3NpbmNlEh91bnRpbDogbXVzdCBiZSBsYXRlciB0aGFuIHNpbmNlGj8haGFzKHRoaXMuc2luY2UpIHx8ICFoYXModGhpcy51bnRpbCkgfHwgdGhpcy5zaW5jZSA8IHRoaXMudW50aWxCDQoLX3dlYmhvb2tfaWRCDQoLX2V2ZW50X3R5cGUiXAoWTGlzdERlbGl2ZXJpZXNSZXNwb25zZRIpCgpkZWxpdmVyaWVzGAEgAygLMhUucG9zdGhvcm4udjEuRGVsaXZlcnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIjkKEkdldERlbGl2ZXJ5UmVxdWVzdBIcCgJpZBgBIAEoCUILukgIyAEBcgOwAQFIAIgBAUIFCgNfaWQirgEKE0dldERlbGl2ZXJ5UmVzcG9uc2USJwoIZGVsaXZlcnkYASABKAsyFS5wb3N0aG9ybi52MS5EZWxpdmVyeRImCghhdHRlbXB0cxgCIAMoCzIULnBvc3Rob3JuLnYxLkF0dGVtcHQSGQoMY29udGVudF90eXBlGAMgASgJSACIAQESEQoEYm9keRgEIAEoDEgBiAEBQg8KDV9jb250ZW50X3R5cGVCBwoFX2JvZHkiOwoUUmV0cnlEZWxpdmVyeVJlcXVlc3QSHAoCaWQYASABKAlCC7pICMgBAXIDsAEBSACIAQFCBQoDX2lkIkAKFVJldHJ5RGVsaXZlcnlSZXNwb25zZRInCghkZWxpdmVyeRgBIAEoCzIVLnBvc3Rob3JuLnYxLkRlbGl2ZXJ5IqICChdHZXREZWxpdmVyeVN0YXRzUmVxdWVzdBImCgp3ZWJob29rX2lkGAEgASgNQg26SAoqCBj/////BygBSACIAQESKQoFc2luY2UYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDp6ukh3GnUKEXVudGlsLmFmdGVyX3NpbmNlEh91bnRpbDogbXVzdCBiZSBsYXRlciB0aGFuIHNpbmNlGj8haGFzKHRoaXMuc2luY2UpIHx8ICFoYXModGhpcy51bnRpbCkgfHwgdGhpcy5zaW5jZSA8IHRoaXMudW50aWxCDQoLX3dlYmhvb2tfaWQiugUKGEdldERlbGl2ZXJ5U3RhdHNSZXNwb25zZRIpCgVzaW5jZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wElkKE2RlbGl2ZXJpZXNfYnlfc3RhdGUYAyADKAsyPC5wb3N0aG9ybi52MS5HZXREZWxpdmVyeVN0YXRzUmVzcG9uc2UuRGVsaXZlcmllc0J5U3RhdGVFbnRyeRJZChNhdHRlbXB0c19ieV9vdXRjb21lGAQgAygLMjwucG9zdGhvcm4udjEuR2V0RGVsaXZlcnlTdGF0c1Jlc3BvbnNlLkF0dGVtcHRzQnlPdXRjb21lRW50cnkSUwoQZmFpbHVyZXNfYnlfa2luZBgFIAMoCzI5LnBvc3Rob3JuLnYxLkdldERlbGl2ZXJ5U3RhdHNSZXNwb25zZS5GYWlsdXJlc0J5S2luZEVudHJ5EhkKDHN1Y2Nlc3NfcmF0ZRgGIAEoAUgAiAEBEjIKEGF0dGVtcHRfZHVyYXRpb24YByABKAsyGC5wb3N0aG9ybi52MS5QZXJjZW50aWxlcxIyChBkZWxpdmVyeV9sYXRlbmN5GAggASgLMhgucG9zdGhvcm4udjEuUGVyY2VudGlsZXMaOAoWRGVsaXZlcmllc0J5U3RhdGVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBGjgKFkF0dGVtcHRzQnlPdXRjb21lRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ARo1ChNGYWlsdXJlc0J5S2luZEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAFCDwoNX3N1Y2Nlc3NfcmF0ZSI9CgtQZXJjZW50aWxlcxIOCgZwNTBfbXMYASABKAESDgoGcDkwX21zGAIgASgBEg4KBnA5OV9tcxgDIAEoASLeAwoWV2F0Y2hEZWxpdmVyaWVzUmVxdWVzdBImCgp3ZWJob29rX2lkGAEgASgNQg26SAoqCBj/////BygBSACIAQESVwoGc3RhdGVzGAIgAygJQke6SESSAUEYASI9cjtSB3BlbmRpbmdSCmRlbGl2ZXJpbmdSCWRlbGl2ZXJlZFIGZmFpbGVkUghjYW5jZWxlZFIHc2tpcHBlZBIzCgpldmVudF90eXBlGAMgASgJQhq6SBdyFTITXlthLXowLTlfLl17MSwxMjh9JEgBiAEBEikKBXNpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgV1bnRpbBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHgoMcmVzdW1lX3Rva2VuGAYgASgJQgi6SAVyAxiAfTp6ukh3GnUKEXVudGlsLmFmdGVyX3NpbmNlEh91bnRpbDogbXVzdCBiZSBsYXRlciB0aGFuIHNpbmNlGj8haGFzKHRoaXMuc2luY2UpIHx8ICFoYXModGhpcy51bnRpbCkgfHwgdGhpcy5zaW5jZSA8IHRoaXMudW50aWxCDQoLX3dlYmhvb2tfaWRCDQoLX2V2ZW50X3R5cGUifwoXV2F0Y2hEZWxpdmVyaWVzUmVzcG9uc2USJwoIZGVsaXZlcnkYASABKAsyFS5wb3N0aG9ybi52MS5EZWxpdmVyeRIlCgdhdHRlbXB0GAIgASgLMhQucG9zdGhvcm4udjEuQXR0ZW1wdBIUCgxyZXN1bWVfdG9rZW4YAyABKAkiKgoSV2F0Y2hEZWxpdmVyaWVzRW5kEhQKDHJlc3VtZV90b2tlbhgBIAEoCSK0AwoIUmVjb3ZlcnkSCgoCaWQYASABKAkSFwoKd2ViaG9va19pZBgCIAEoDUgAiAEBEg4KBm1pc3NlZBgDIAEoCBIOCgZzdGF0ZXMYBCADKAkSEwoLZXZlbnRfdHlwZXMYBSADKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIXCg9yYXRlX3Blcl9zZWNvbmQYCCABKA0SDQoFc3RhdGUYCSABKAkSEgoFdG90YWwYCiABKA1IAYgBARIMCgRkb25lGAsgASgNEhEKCXVuZGVyX3dheRgMIAEoDRIRCglkZWxpdmVyZWQYDSABKA0SDgoGZmFpbGVkGA4gASgNEi4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEINCgtfd2ViaG9va19pZEIICgZfdG90YWwiiAUKFFN0YXJ0UmVjb3ZlcnlSZXF1ZXN0EiYKCndlYmhvb2tfaWQYASABKA1CDbpICioIGP////8HKAFIAIgBARI5CgZzdGF0ZXMYAiADKAlCKbpIJpIBIxgBIh9yHVIGZmFpbGVkUghjYW5jZWxlZFIJZGVsaXZlcmVkEg4KBm1pc3NlZBgDIAEoCBIpCgVzaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEk4KC2V2ZW50X3R5cGVzGAYgAygJQjm6SDaSATMQMhgBIi1yKzIpXihbYS16MC05Xy5dezEsMTI4fXxbYS16MC05Xy5dezAsMTI3fVwqKSQSKAoPcmF0ZV9wZXJfc2Vjb25kGAcgASgNQgq6SAcqBRjoBygBSAGIAQE6iQK6SIUCGnUKEXVudGlsLmFmdGVyX3NpbmNlEh91bnRpbDogbXVzdCBiZSBsYXRlciB0aGFuIHNpbmNlGj8haGFzKHRoaXMuc2luY2UpIHx8ICFoYXModGhpcy51bnRpbCkgfHwgdGhpcy5zaW5jZSA8IHRoaXMudW50aWwaiwEKEHN0YXRlcy5vcl9taXNzZWQSTnN0YXRlczogbXVzdCBiZSBlbXB0eSB3aXRoIG1pc3NlZCwgd2hpY2ggaXMgYWJvdXQgZXZlbnRzIHRoYXQgaGF2ZSBubyBkZWxpdmVyeRonIXRoaXMubWlzc2VkIHx8IHRoaXMuc3RhdGVzLnNpemUoKSA9PSAwQg0KC193ZWJob29rX2lkQhIKEF9yYXRlX3Blcl9zZWNvbmQiQAoVU3RhcnRSZWNvdmVyeVJlc3BvbnNlEicKCHJlY292ZXJ5GAEgASgLMhUucG9zdGhvcm4udjEuUmVjb3ZlcnkiOQoSR2V0UmVjb3ZlcnlSZXF1ZXN0EhwKAmlkGAEgASgJQgu6SAjIAQFyA7ABAUgAiAEBQgUKA19pZCI+ChNHZXRSZWNvdmVyeVJlc3BvbnNlEicKCHJlY292ZXJ5GAEgASgLMhUucG9zdGhvcm4udjEuUmVjb3ZlcnkiSAoVTGlzdFJlY292ZXJpZXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxj0AyJcChZMaXN0UmVjb3Zlcmllc1Jlc3BvbnNlEikKCnJlY292ZXJpZXMYASADKAsyFS5wb3N0aG9ybi52MS5SZWNvdmVyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiPAoVQ2FuY2VsUmVjb3ZlcnlSZXF1ZXN0EhwKAmlkGAEgASgJQgu6SAjIAQFyA7ABAUgAiAEBQgUKA19pZCJBChZDYW5jZWxSZWNvdmVyeVJlc3BvbnNlEicKCHJlY292ZXJ5GAEgASgLMhUucG9zdGhvcm4udjEuUmVjb3ZlcnkyiQgKD0RlbGl2ZXJ5U2VydmljZRJxCg5MaXN0RGVsaXZlcmllcxIiLnBvc3Rob3JuLnYxLkxpc3REZWxpdmVyaWVzUmVxdWVzdBojLnBvc3Rob3JuLnYxLkxpc3REZWxpdmVyaWVzUmVzcG9uc2UiFpACAcrzGA9kZWxpdmVyaWVzOnJlYWQSaAoLR2V0RGVsaXZlcnkSHy5wb3N0aG9ybi52MS5HZXREZWxpdmVyeVJlcXVlc3QaIC5wb3N0aG9ybi52MS5HZXREZWxpdmVyeVJlc3BvbnNlIhaQAgHK8xgPZGVsaXZlcmllczpyZWFkEmwKDVJldHJ5RGVsaXZlcnkSIS5wb3N0aG9ybi52MS5SZXRyeURlbGl2ZXJ5UmVxdWVzdBoiLnBvc3Rob3JuLnYxLlJldHJ5RGVsaXZlcnlSZXNwb25zZSIUyvMYEGRlbGl2ZXJpZXM6d3JpdGUSdwoQR2V0RGVsaXZlcnlTdGF0cxIkLnBvc3Rob3JuLnYxLkdldERlbGl2ZXJ5U3RhdHNSZXF1ZXN0GiUucG9zdGhvcm4udjEuR2V0RGVsaXZlcnlTdGF0c1Jlc3BvbnNlIhaQAgHK8xgPZGVsaXZlcmllczpyZWFkEnYKD1dhdGNoRGVsaXZlcmllcxIjLnBvc3Rob3JuLnYxLldhdGNoRGVsaXZlcmllc1JlcXVlc3QaJC5wb3N0aG9ybi52MS5XYXRjaERlbGl2ZXJpZXNSZXNwb25zZSIWkAIByvMYD2RlbGl2ZXJpZXM6cmVhZDABEmwKDVN0YXJ0UmVjb3ZlcnkSIS5wb3N0aG9ybi52MS5TdGFydFJlY292ZXJ5UmVxdWVzdBoiLnBvc3Rob3JuLnYxLlN0YXJ0UmVjb3ZlcnlSZXNwb25zZSIUyvMYEGRlbGl2ZXJpZXM6d3JpdGUSaAoLR2V0UmVjb3ZlcnkSHy5wb3N0aG9ybi52MS5HZXRSZWNvdmVyeVJlcXVlc3QaIC5wb3N0aG9ybi52MS5HZXRSZWNvdmVyeVJlc3BvbnNlIhaQAgHK8xgPZGVsaXZlcmllczpyZWFkEnEKDkxpc3RSZWNvdmVyaWVzEiIucG9zdGhvcm4udjEuTGlzdFJlY292ZXJpZXNSZXF1ZXN0GiMucG9zdGhvcm4udjEuTGlzdFJlY292ZXJpZXNSZXNwb25zZSIWkAIByvMYD2RlbGl2ZXJpZXM6cmVhZBJvCg5DYW5jZWxSZWNvdmVyeRIiLnBvc3Rob3JuLnYxLkNhbmNlbFJlY292ZXJ5UmVxdWVzdBojLnBvc3Rob3JuLnYxLkNhbmNlbFJlY292ZXJ5UmVzcG9uc2UiFMrzGBBkZWxpdmVyaWVzOndyaXRlQiVaI3Bvc3Rob3JuL2dlbi9wb3N0aG9ybi92MTtwb3N0aG9ybnYxYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_posthorn_v1_scope]);
 
 /**
  * The duty to bring one event to one webhook.
@@ -739,6 +739,1113 @@ export const RetryDeliveryResponseSchema: GenMessage<RetryDeliveryResponse, {jso
   messageDesc(file_posthorn_v1_delivery_service, 7);
 
 /**
+ * Says what to count.
+ *
+ * @generated from message posthorn.v1.GetDeliveryStatsRequest
+ */
+export type GetDeliveryStatsRequest = Message<"posthorn.v1.GetDeliveryStatsRequest"> & {
+  /**
+   * Only deliveries to this webhook, which may have been deleted. Left out: to every webhook of the tenant.
+   *
+   * @generated from field: optional uint32 webhook_id = 1;
+   */
+  webhookId?: number | undefined;
+
+  /**
+   * Only deliveries made at this time or later, at most 31 days before `until`. Left out: 24 hours before `until`.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 2;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only deliveries made before this time. Left out: now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 3;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Says what to count.
+ *
+ * @generated from message posthorn.v1.GetDeliveryStatsRequest
+ */
+export type GetDeliveryStatsRequestJson = {
+  /**
+   * Only deliveries to this webhook, which may have been deleted. Left out: to every webhook of the tenant.
+   *
+   * @generated from field: optional uint32 webhook_id = 1;
+   */
+  webhookId?: number;
+
+  /**
+   * Only deliveries made at this time or later, at most 31 days before `until`. Left out: 24 hours before `until`.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 2;
+   */
+  since?: TimestampJson;
+
+  /**
+   * Only deliveries made before this time. Left out: now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 3;
+   */
+  until?: TimestampJson;
+};
+
+/**
+ * Describes the message posthorn.v1.GetDeliveryStatsRequest.
+ * Use `create(GetDeliveryStatsRequestSchema)` to create a new message.
+ */
+export const GetDeliveryStatsRequestSchema: GenMessage<GetDeliveryStatsRequest, {jsonType: GetDeliveryStatsRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 8);
+
+/**
+ * What became of the deliveries of a time range.
+ *
+ * @generated from message posthorn.v1.GetDeliveryStatsResponse
+ */
+export type GetDeliveryStatsResponse = Message<"posthorn.v1.GetDeliveryStatsResponse"> & {
+  /**
+   * Start of the range that was counted.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 1;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * End of the range that was counted.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 2;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * How many deliveries are in each state; a state that none is in stands with 0.
+   *
+   * @generated from field: map<string, uint32> deliveries_by_state = 3;
+   */
+  deliveriesByState: { [key: string]: number };
+
+  /**
+   * How many of their attempts ended with each outcome; an outcome that none had stands with 0.
+   *
+   * @generated from field: map<string, uint32> attempts_by_outcome = 4;
+   */
+  attemptsByOutcome: { [key: string]: number };
+
+  /**
+   * How many of their failed attempts there are by kind of error; kinds that none had are left out.
+   *
+   * @generated from field: map<string, uint32> failures_by_kind = 5;
+   */
+  failuresByKind: { [key: string]: number };
+
+  /**
+   * Share of the finished deliveries that were delivered, 0 to 1: delivered / (delivered + failed). Absent if none
+   * was either.
+   *
+   * @generated from field: optional double success_rate = 6;
+   */
+  successRate?: number | undefined;
+
+  /**
+   * How long attempts took that got a 2xx answer. Absent if none did.
+   *
+   * @generated from field: posthorn.v1.Percentiles attempt_duration = 7;
+   */
+  attemptDuration?: Percentiles | undefined;
+
+  /**
+   * How long it took from the event to the first 2xx answer, waits between attempts included. Absent if there was none.
+   *
+   * @generated from field: posthorn.v1.Percentiles delivery_latency = 8;
+   */
+  deliveryLatency?: Percentiles | undefined;
+};
+
+/**
+ * What became of the deliveries of a time range.
+ *
+ * @generated from message posthorn.v1.GetDeliveryStatsResponse
+ */
+export type GetDeliveryStatsResponseJson = {
+  /**
+   * Start of the range that was counted.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 1;
+   */
+  since?: TimestampJson;
+
+  /**
+   * End of the range that was counted.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 2;
+   */
+  until?: TimestampJson;
+
+  /**
+   * How many deliveries are in each state; a state that none is in stands with 0.
+   *
+   * @generated from field: map<string, uint32> deliveries_by_state = 3;
+   */
+  deliveriesByState?: { [key: string]: number };
+
+  /**
+   * How many of their attempts ended with each outcome; an outcome that none had stands with 0.
+   *
+   * @generated from field: map<string, uint32> attempts_by_outcome = 4;
+   */
+  attemptsByOutcome?: { [key: string]: number };
+
+  /**
+   * How many of their failed attempts there are by kind of error; kinds that none had are left out.
+   *
+   * @generated from field: map<string, uint32> failures_by_kind = 5;
+   */
+  failuresByKind?: { [key: string]: number };
+
+  /**
+   * Share of the finished deliveries that were delivered, 0 to 1: delivered / (delivered + failed). Absent if none
+   * was either.
+   *
+   * @generated from field: optional double success_rate = 6;
+   */
+  successRate?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * How long attempts took that got a 2xx answer. Absent if none did.
+   *
+   * @generated from field: posthorn.v1.Percentiles attempt_duration = 7;
+   */
+  attemptDuration?: PercentilesJson;
+
+  /**
+   * How long it took from the event to the first 2xx answer, waits between attempts included. Absent if there was none.
+   *
+   * @generated from field: posthorn.v1.Percentiles delivery_latency = 8;
+   */
+  deliveryLatency?: PercentilesJson;
+};
+
+/**
+ * Describes the message posthorn.v1.GetDeliveryStatsResponse.
+ * Use `create(GetDeliveryStatsResponseSchema)` to create a new message.
+ */
+export const GetDeliveryStatsResponseSchema: GenMessage<GetDeliveryStatsResponse, {jsonType: GetDeliveryStatsResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 9);
+
+/**
+ * How long things took, in milliseconds: so many of a hundred took no longer than this.
+ *
+ * @generated from message posthorn.v1.Percentiles
+ */
+export type Percentiles = Message<"posthorn.v1.Percentiles"> & {
+  /**
+   * Half of them.
+   *
+   * @generated from field: double p50_ms = 1;
+   */
+  p50Ms: number;
+
+  /**
+   * Nine of ten.
+   *
+   * @generated from field: double p90_ms = 2;
+   */
+  p90Ms: number;
+
+  /**
+   * 99 of 100.
+   *
+   * @generated from field: double p99_ms = 3;
+   */
+  p99Ms: number;
+};
+
+/**
+ * How long things took, in milliseconds: so many of a hundred took no longer than this.
+ *
+ * @generated from message posthorn.v1.Percentiles
+ */
+export type PercentilesJson = {
+  /**
+   * Half of them.
+   *
+   * @generated from field: double p50_ms = 1;
+   */
+  p50Ms?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * Nine of ten.
+   *
+   * @generated from field: double p90_ms = 2;
+   */
+  p90Ms?: number | "NaN" | "Infinity" | "-Infinity";
+
+  /**
+   * 99 of 100.
+   *
+   * @generated from field: double p99_ms = 3;
+   */
+  p99Ms?: number | "NaN" | "Infinity" | "-Infinity";
+};
+
+/**
+ * Describes the message posthorn.v1.Percentiles.
+ * Use `create(PercentilesSchema)` to create a new message.
+ */
+export const PercentilesSchema: GenMessage<Percentiles, {jsonType: PercentilesJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 10);
+
+/**
+ * Says which attempts to stream. Filters apply together.
+ *
+ * @generated from message posthorn.v1.WatchDeliveriesRequest
+ */
+export type WatchDeliveriesRequest = Message<"posthorn.v1.WatchDeliveriesRequest"> & {
+  /**
+   * Only attempts for this webhook. Left out: for every webhook of the tenant, those made later included.
+   *
+   * @generated from field: optional uint32 webhook_id = 1;
+   */
+  webhookId?: number | undefined;
+
+  /**
+   * Only attempts of deliveries that are in these states afterwards. Empty = in any state.
+   *
+   * @generated from field: repeated string states = 2;
+   */
+  states: string[];
+
+  /**
+   * Only attempts for events of this very type. Left out: of any type.
+   *
+   * @generated from field: optional string event_type = 3;
+   */
+  eventType?: string | undefined;
+
+  /**
+   * Only attempts of deliveries made at this time or later.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only attempts of deliveries made before this time.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 5;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * `resume_token` of the last message seen: what came after it is sent first. Empty = from now on.
+   *
+   * @generated from field: string resume_token = 6;
+   */
+  resumeToken: string;
+};
+
+/**
+ * Says which attempts to stream. Filters apply together.
+ *
+ * @generated from message posthorn.v1.WatchDeliveriesRequest
+ */
+export type WatchDeliveriesRequestJson = {
+  /**
+   * Only attempts for this webhook. Left out: for every webhook of the tenant, those made later included.
+   *
+   * @generated from field: optional uint32 webhook_id = 1;
+   */
+  webhookId?: number;
+
+  /**
+   * Only attempts of deliveries that are in these states afterwards. Empty = in any state.
+   *
+   * @generated from field: repeated string states = 2;
+   */
+  states?: string[];
+
+  /**
+   * Only attempts for events of this very type. Left out: of any type.
+   *
+   * @generated from field: optional string event_type = 3;
+   */
+  eventType?: string;
+
+  /**
+   * Only attempts of deliveries made at this time or later.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: TimestampJson;
+
+  /**
+   * Only attempts of deliveries made before this time.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 5;
+   */
+  until?: TimestampJson;
+
+  /**
+   * `resume_token` of the last message seen: what came after it is sent first. Empty = from now on.
+   *
+   * @generated from field: string resume_token = 6;
+   */
+  resumeToken?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.WatchDeliveriesRequest.
+ * Use `create(WatchDeliveriesRequestSchema)` to create a new message.
+ */
+export const WatchDeliveriesRequestSchema: GenMessage<WatchDeliveriesRequest, {jsonType: WatchDeliveriesRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 11);
+
+/**
+ * An attempt that has ended; without `delivery` and `attempt`, a sign of life.
+ *
+ * @generated from message posthorn.v1.WatchDeliveriesResponse
+ */
+export type WatchDeliveriesResponse = Message<"posthorn.v1.WatchDeliveriesResponse"> & {
+  /**
+   * The delivery as it stands after the attempt, or later if more has happened since.
+   *
+   * @generated from field: posthorn.v1.Delivery delivery = 1;
+   */
+  delivery?: Delivery | undefined;
+
+  /**
+   * The attempt.
+   *
+   * @generated from field: posthorn.v1.Attempt attempt = 2;
+   */
+  attempt?: Attempt | undefined;
+
+  /**
+   * Names this message to a later call.
+   *
+   * @generated from field: string resume_token = 3;
+   */
+  resumeToken: string;
+};
+
+/**
+ * An attempt that has ended; without `delivery` and `attempt`, a sign of life.
+ *
+ * @generated from message posthorn.v1.WatchDeliveriesResponse
+ */
+export type WatchDeliveriesResponseJson = {
+  /**
+   * The delivery as it stands after the attempt, or later if more has happened since.
+   *
+   * @generated from field: posthorn.v1.Delivery delivery = 1;
+   */
+  delivery?: DeliveryJson;
+
+  /**
+   * The attempt.
+   *
+   * @generated from field: posthorn.v1.Attempt attempt = 2;
+   */
+  attempt?: AttemptJson;
+
+  /**
+   * Names this message to a later call.
+   *
+   * @generated from field: string resume_token = 3;
+   */
+  resumeToken?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.WatchDeliveriesResponse.
+ * Use `create(WatchDeliveriesResponseSchema)` to create a new message.
+ */
+export const WatchDeliveriesResponseSchema: GenMessage<WatchDeliveriesResponse, {jsonType: WatchDeliveriesResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 12);
+
+/**
+ * Detail of the error that ends a stream which can be resumed.
+ *
+ * @generated from message posthorn.v1.WatchDeliveriesEnd
+ */
+export type WatchDeliveriesEnd = Message<"posthorn.v1.WatchDeliveriesEnd"> & {
+  /**
+   * `resume_token` of the last message sent.
+   *
+   * @generated from field: string resume_token = 1;
+   */
+  resumeToken: string;
+};
+
+/**
+ * Detail of the error that ends a stream which can be resumed.
+ *
+ * @generated from message posthorn.v1.WatchDeliveriesEnd
+ */
+export type WatchDeliveriesEndJson = {
+  /**
+   * `resume_token` of the last message sent.
+   *
+   * @generated from field: string resume_token = 1;
+   */
+  resumeToken?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.WatchDeliveriesEnd.
+ * Use `create(WatchDeliveriesEndSchema)` to create a new message.
+ */
+export const WatchDeliveriesEndSchema: GenMessage<WatchDeliveriesEnd, {jsonType: WatchDeliveriesEndJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 13);
+
+/**
+ * Deliveries that are sent again, or what a webhook missed, with how far it has got.
+ *
+ * @generated from message posthorn.v1.Recovery
+ */
+export type Recovery = Message<"posthorn.v1.Recovery"> & {
+  /**
+   * UUID.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The only webhook it is for; absent = every webhook of the tenant that is on.
+   *
+   * @generated from field: optional uint32 webhook_id = 2;
+   */
+  webhookId?: number | undefined;
+
+  /**
+   * True = it makes deliveries of events that have none; false = it sends deliveries again.
+   *
+   * @generated from field: bool missed = 3;
+   */
+  missed: boolean;
+
+  /**
+   * The states that deliveries are taken from; empty if `missed`.
+   *
+   * @generated from field: repeated string states = 4;
+   */
+  states: string[];
+
+  /**
+   * Types of the events, a trailing `*` covering what starts alike; empty = all.
+   *
+   * @generated from field: repeated string event_types = 5;
+   */
+  eventTypes: string[];
+
+  /**
+   * Only deliveries made, or events received, at this time or later; absent = from the beginning.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 6;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only those before this time, which is never later than the start.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 7;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * How many are taken up in a second.
+   *
+   * @generated from field: uint32 rate_per_second = 8;
+   */
+  ratePerSecond: number;
+
+  /**
+   * `running`; `done`: all were taken up and have ended; or `canceled`.
+   *
+   * @generated from field: string state = 9;
+   */
+  state: string;
+
+  /**
+   * How many there are, as counted at the start and mended at the end; absent while they are counted.
+   *
+   * @generated from field: optional uint32 total = 10;
+   */
+  total?: number | undefined;
+
+  /**
+   * How many had their turn: taken up, or left alone since they were under way again by then.
+   *
+   * @generated from field: uint32 done = 11;
+   */
+  done: number;
+
+  /**
+   * How many of those have not ended yet.
+   *
+   * @generated from field: uint32 under_way = 12;
+   */
+  underWay: number;
+
+  /**
+   * How many of those got a 2xx answer.
+   *
+   * @generated from field: uint32 delivered = 13;
+   */
+  delivered: number;
+
+  /**
+   * How many of those ended without one after all their attempts.
+   *
+   * @generated from field: uint32 failed = 14;
+   */
+  failed: number;
+
+  /**
+   * When it was started.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 15;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * When it became `done` or `canceled`; absent while it runs.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 16;
+   */
+  finishedAt?: Timestamp | undefined;
+};
+
+/**
+ * Deliveries that are sent again, or what a webhook missed, with how far it has got.
+ *
+ * @generated from message posthorn.v1.Recovery
+ */
+export type RecoveryJson = {
+  /**
+   * UUID.
+   *
+   * @generated from field: string id = 1;
+   */
+  id?: string;
+
+  /**
+   * The only webhook it is for; absent = every webhook of the tenant that is on.
+   *
+   * @generated from field: optional uint32 webhook_id = 2;
+   */
+  webhookId?: number;
+
+  /**
+   * True = it makes deliveries of events that have none; false = it sends deliveries again.
+   *
+   * @generated from field: bool missed = 3;
+   */
+  missed?: boolean;
+
+  /**
+   * The states that deliveries are taken from; empty if `missed`.
+   *
+   * @generated from field: repeated string states = 4;
+   */
+  states?: string[];
+
+  /**
+   * Types of the events, a trailing `*` covering what starts alike; empty = all.
+   *
+   * @generated from field: repeated string event_types = 5;
+   */
+  eventTypes?: string[];
+
+  /**
+   * Only deliveries made, or events received, at this time or later; absent = from the beginning.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 6;
+   */
+  since?: TimestampJson;
+
+  /**
+   * Only those before this time, which is never later than the start.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 7;
+   */
+  until?: TimestampJson;
+
+  /**
+   * How many are taken up in a second.
+   *
+   * @generated from field: uint32 rate_per_second = 8;
+   */
+  ratePerSecond?: number;
+
+  /**
+   * `running`; `done`: all were taken up and have ended; or `canceled`.
+   *
+   * @generated from field: string state = 9;
+   */
+  state?: string;
+
+  /**
+   * How many there are, as counted at the start and mended at the end; absent while they are counted.
+   *
+   * @generated from field: optional uint32 total = 10;
+   */
+  total?: number;
+
+  /**
+   * How many had their turn: taken up, or left alone since they were under way again by then.
+   *
+   * @generated from field: uint32 done = 11;
+   */
+  done?: number;
+
+  /**
+   * How many of those have not ended yet.
+   *
+   * @generated from field: uint32 under_way = 12;
+   */
+  underWay?: number;
+
+  /**
+   * How many of those got a 2xx answer.
+   *
+   * @generated from field: uint32 delivered = 13;
+   */
+  delivered?: number;
+
+  /**
+   * How many of those ended without one after all their attempts.
+   *
+   * @generated from field: uint32 failed = 14;
+   */
+  failed?: number;
+
+  /**
+   * When it was started.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 15;
+   */
+  startedAt?: TimestampJson;
+
+  /**
+   * When it became `done` or `canceled`; absent while it runs.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 16;
+   */
+  finishedAt?: TimestampJson;
+};
+
+/**
+ * Describes the message posthorn.v1.Recovery.
+ * Use `create(RecoverySchema)` to create a new message.
+ */
+export const RecoverySchema: GenMessage<Recovery, {jsonType: RecoveryJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 14);
+
+/**
+ * Says what to send again.
+ *
+ * @generated from message posthorn.v1.StartRecoveryRequest
+ */
+export type StartRecoveryRequest = Message<"posthorn.v1.StartRecoveryRequest"> & {
+  /**
+   * Only this webhook, which must be on. Left out: every webhook of the tenant that is on.
+   *
+   * @generated from field: optional uint32 webhook_id = 1;
+   */
+  webhookId?: number | undefined;
+
+  /**
+   * States to take deliveries from; empty = `failed` and `canceled`. A `delivered` one gets a single attempt, stays
+   * `delivered`, and schedules no replies.
+   *
+   * @generated from field: repeated string states = 2;
+   */
+  states: string[];
+
+  /**
+   * True = events that the webhook admits as it is now and that have no delivery to it.
+   *
+   * @generated from field: bool missed = 3;
+   */
+  missed: boolean;
+
+  /**
+   * Only deliveries made, or events received, at this time or later. Left out: as far back as the log goes; with
+   * `missed`, never before the webhook was made.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only those before this time. Left out, or in the future: up to now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 5;
+   */
+  until?: Timestamp | undefined;
+
+  /**
+   * Only events of these types; a trailing `*` covers what starts alike, as in `whatsapp.*`. Empty = all.
+   *
+   * @generated from field: repeated string event_types = 6;
+   */
+  eventTypes: string[];
+
+  /**
+   * How many to take up in a second; left out = 50. They share the webhook's `max_in_flight` with what happens
+   * meanwhile, so an endpoint that takes less than this gets its new events later.
+   *
+   * @generated from field: optional uint32 rate_per_second = 7;
+   */
+  ratePerSecond?: number | undefined;
+};
+
+/**
+ * Says what to send again.
+ *
+ * @generated from message posthorn.v1.StartRecoveryRequest
+ */
+export type StartRecoveryRequestJson = {
+  /**
+   * Only this webhook, which must be on. Left out: every webhook of the tenant that is on.
+   *
+   * @generated from field: optional uint32 webhook_id = 1;
+   */
+  webhookId?: number;
+
+  /**
+   * States to take deliveries from; empty = `failed` and `canceled`. A `delivered` one gets a single attempt, stays
+   * `delivered`, and schedules no replies.
+   *
+   * @generated from field: repeated string states = 2;
+   */
+  states?: string[];
+
+  /**
+   * True = events that the webhook admits as it is now and that have no delivery to it.
+   *
+   * @generated from field: bool missed = 3;
+   */
+  missed?: boolean;
+
+  /**
+   * Only deliveries made, or events received, at this time or later. Left out: as far back as the log goes; with
+   * `missed`, never before the webhook was made.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: TimestampJson;
+
+  /**
+   * Only those before this time. Left out, or in the future: up to now.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 5;
+   */
+  until?: TimestampJson;
+
+  /**
+   * Only events of these types; a trailing `*` covers what starts alike, as in `whatsapp.*`. Empty = all.
+   *
+   * @generated from field: repeated string event_types = 6;
+   */
+  eventTypes?: string[];
+
+  /**
+   * How many to take up in a second; left out = 50. They share the webhook's `max_in_flight` with what happens
+   * meanwhile, so an endpoint that takes less than this gets its new events later.
+   *
+   * @generated from field: optional uint32 rate_per_second = 7;
+   */
+  ratePerSecond?: number;
+};
+
+/**
+ * Describes the message posthorn.v1.StartRecoveryRequest.
+ * Use `create(StartRecoveryRequestSchema)` to create a new message.
+ */
+export const StartRecoveryRequestSchema: GenMessage<StartRecoveryRequest, {jsonType: StartRecoveryRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 15);
+
+/**
+ * The recovery that was started.
+ *
+ * @generated from message posthorn.v1.StartRecoveryResponse
+ */
+export type StartRecoveryResponse = Message<"posthorn.v1.StartRecoveryResponse"> & {
+  /**
+   * The recovery as it is now.
+   *
+   * @generated from field: posthorn.v1.Recovery recovery = 1;
+   */
+  recovery?: Recovery | undefined;
+};
+
+/**
+ * The recovery that was started.
+ *
+ * @generated from message posthorn.v1.StartRecoveryResponse
+ */
+export type StartRecoveryResponseJson = {
+  /**
+   * The recovery as it is now.
+   *
+   * @generated from field: posthorn.v1.Recovery recovery = 1;
+   */
+  recovery?: RecoveryJson;
+};
+
+/**
+ * Describes the message posthorn.v1.StartRecoveryResponse.
+ * Use `create(StartRecoveryResponseSchema)` to create a new message.
+ */
+export const StartRecoveryResponseSchema: GenMessage<StartRecoveryResponse, {jsonType: StartRecoveryResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 16);
+
+/**
+ * Names the recovery to give.
+ *
+ * @generated from message posthorn.v1.GetRecoveryRequest
+ */
+export type GetRecoveryRequest = Message<"posthorn.v1.GetRecoveryRequest"> & {
+  /**
+   * UUID of the recovery.
+   *
+   * @generated from field: optional string id = 1;
+   */
+  id?: string | undefined;
+};
+
+/**
+ * Names the recovery to give.
+ *
+ * @generated from message posthorn.v1.GetRecoveryRequest
+ */
+export type GetRecoveryRequestJson = {
+  /**
+   * UUID of the recovery.
+   *
+   * @generated from field: optional string id = 1;
+   */
+  id?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.GetRecoveryRequest.
+ * Use `create(GetRecoveryRequestSchema)` to create a new message.
+ */
+export const GetRecoveryRequestSchema: GenMessage<GetRecoveryRequest, {jsonType: GetRecoveryRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 17);
+
+/**
+ * One recovery.
+ *
+ * @generated from message posthorn.v1.GetRecoveryResponse
+ */
+export type GetRecoveryResponse = Message<"posthorn.v1.GetRecoveryResponse"> & {
+  /**
+   * The recovery as it is now.
+   *
+   * @generated from field: posthorn.v1.Recovery recovery = 1;
+   */
+  recovery?: Recovery | undefined;
+};
+
+/**
+ * One recovery.
+ *
+ * @generated from message posthorn.v1.GetRecoveryResponse
+ */
+export type GetRecoveryResponseJson = {
+  /**
+   * The recovery as it is now.
+   *
+   * @generated from field: posthorn.v1.Recovery recovery = 1;
+   */
+  recovery?: RecoveryJson;
+};
+
+/**
+ * Describes the message posthorn.v1.GetRecoveryResponse.
+ * Use `create(GetRecoveryResponseSchema)` to create a new message.
+ */
+export const GetRecoveryResponseSchema: GenMessage<GetRecoveryResponse, {jsonType: GetRecoveryResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 18);
+
+/**
+ * Says which part of the list to give.
+ *
+ * @generated from message posthorn.v1.ListRecoveriesRequest
+ */
+export type ListRecoveriesRequest = Message<"posthorn.v1.ListRecoveriesRequest"> & {
+  /**
+   * How many to give; 0 or left out = 50, more than 500 = 500.
+   *
+   * @generated from field: uint32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty = the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Says which part of the list to give.
+ *
+ * @generated from message posthorn.v1.ListRecoveriesRequest
+ */
+export type ListRecoveriesRequestJson = {
+  /**
+   * How many to give; 0 or left out = 50, more than 500 = 500.
+   *
+   * @generated from field: uint32 page_size = 1;
+   */
+  pageSize?: number;
+
+  /**
+   * `next_page_token` of the page before; empty = the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.ListRecoveriesRequest.
+ * Use `create(ListRecoveriesRequestSchema)` to create a new message.
+ */
+export const ListRecoveriesRequestSchema: GenMessage<ListRecoveriesRequest, {jsonType: ListRecoveriesRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 19);
+
+/**
+ * One page of recoveries.
+ *
+ * @generated from message posthorn.v1.ListRecoveriesResponse
+ */
+export type ListRecoveriesResponse = Message<"posthorn.v1.ListRecoveriesResponse"> & {
+  /**
+   * Newest first; empty if there are none.
+   *
+   * @generated from field: repeated posthorn.v1.Recovery recoveries = 1;
+   */
+  recoveries: Recovery[];
+
+  /**
+   * Gives the next page; empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * One page of recoveries.
+ *
+ * @generated from message posthorn.v1.ListRecoveriesResponse
+ */
+export type ListRecoveriesResponseJson = {
+  /**
+   * Newest first; empty if there are none.
+   *
+   * @generated from field: repeated posthorn.v1.Recovery recoveries = 1;
+   */
+  recoveries?: RecoveryJson[];
+
+  /**
+   * Gives the next page; empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.ListRecoveriesResponse.
+ * Use `create(ListRecoveriesResponseSchema)` to create a new message.
+ */
+export const ListRecoveriesResponseSchema: GenMessage<ListRecoveriesResponse, {jsonType: ListRecoveriesResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 20);
+
+/**
+ * Names the recovery to end.
+ *
+ * @generated from message posthorn.v1.CancelRecoveryRequest
+ */
+export type CancelRecoveryRequest = Message<"posthorn.v1.CancelRecoveryRequest"> & {
+  /**
+   * UUID of the recovery.
+   *
+   * @generated from field: optional string id = 1;
+   */
+  id?: string | undefined;
+};
+
+/**
+ * Names the recovery to end.
+ *
+ * @generated from message posthorn.v1.CancelRecoveryRequest
+ */
+export type CancelRecoveryRequestJson = {
+  /**
+   * UUID of the recovery.
+   *
+   * @generated from field: optional string id = 1;
+   */
+  id?: string;
+};
+
+/**
+ * Describes the message posthorn.v1.CancelRecoveryRequest.
+ * Use `create(CancelRecoveryRequestSchema)` to create a new message.
+ */
+export const CancelRecoveryRequestSchema: GenMessage<CancelRecoveryRequest, {jsonType: CancelRecoveryRequestJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 21);
+
+/**
+ * The recovery that was ended.
+ *
+ * @generated from message posthorn.v1.CancelRecoveryResponse
+ */
+export type CancelRecoveryResponse = Message<"posthorn.v1.CancelRecoveryResponse"> & {
+  /**
+   * The recovery as it is now.
+   *
+   * @generated from field: posthorn.v1.Recovery recovery = 1;
+   */
+  recovery?: Recovery | undefined;
+};
+
+/**
+ * The recovery that was ended.
+ *
+ * @generated from message posthorn.v1.CancelRecoveryResponse
+ */
+export type CancelRecoveryResponseJson = {
+  /**
+   * The recovery as it is now.
+   *
+   * @generated from field: posthorn.v1.Recovery recovery = 1;
+   */
+  recovery?: RecoveryJson;
+};
+
+/**
+ * Describes the message posthorn.v1.CancelRecoveryResponse.
+ * Use `create(CancelRecoveryResponseSchema)` to create a new message.
+ */
+export const CancelRecoveryResponseSchema: GenMessage<CancelRecoveryResponse, {jsonType: CancelRecoveryResponseJson}> = /*@__PURE__*/
+  messageDesc(file_posthorn_v1_delivery_service, 22);
+
+/**
  * Shows what was delivered, and sends again. The log is kept for the retention time.
  *
  * All calls answer `unauthenticated` without a valid key, `permission_denied` without the scope, `invalid_argument`
@@ -784,6 +1891,91 @@ export const DeliveryService: GenService<{
     methodKind: "unary";
     input: typeof RetryDeliveryRequestSchema;
     output: typeof RetryDeliveryResponseSchema;
+  },
+  /**
+   * Counts the tenant's deliveries and attempts over a time range, with how long they took. Reads every delivery made in
+   * the range and its attempts (a few seconds for a million), so a dashboard should not ask more often than it must.
+   *
+   * `not_found` if `webhook_id` is not one of the tenant's; `resource_exhausted` if it takes longer than ten seconds,
+   * which a shorter range or one webhook mends, or while this process counts for two others.
+   *
+   * @generated from rpc posthorn.v1.DeliveryService.GetDeliveryStats
+   */
+  getDeliveryStats: {
+    methodKind: "unary";
+    input: typeof GetDeliveryStatsRequestSchema;
+    output: typeof GetDeliveryStatsResponseSchema;
+  },
+  /**
+   * Streams each attempt as it ends, on whichever gateway process, until the caller leaves. Filters are those of
+   * `ListDeliveries`, read as the delivery stands when its attempt is sent. The first message comes at once and holds no
+   * attempt; such messages come again every 15 seconds while there is nothing to tell. Each message has a `resume_token`:
+   * a later call with it gets what came after, in full, for a day. Give the call no deadline, or one of 30 seconds at
+   * most.
+   *
+   * It ends with `unavailable` when the gateway stops, `resource_exhausted` for a watcher that does not keep up (takes
+   * nothing for 10 seconds, or falls 30 seconds behind), `unauthenticated` when its key ends: the first two with a
+   * `WatchDeliveriesEnd` detail. `resource_exhausted` at once for a key with 8 streams on this process, `not_found` if
+   * `webhook_id` is not one of the tenant's, `failed_precondition` for a `resume_token` older than a day.
+   *
+   * @generated from rpc posthorn.v1.DeliveryService.WatchDeliveries
+   */
+  watchDeliveries: {
+    methodKind: "server_streaming";
+    input: typeof WatchDeliveriesRequestSchema;
+    output: typeof WatchDeliveriesResponseSchema;
+  },
+  /**
+   * Sends many deliveries again, or for the first time what a webhook missed, at a steady pace in the background. It goes
+   * on when the gateway restarts, and each delivery is taken up once.
+   *
+   * With `states`, each delivery is treated as by `RetryDelivery`, with its `webhook-id` and bytes; one that is under way
+   * again when its turn comes is left alone. With `missed`, each event that the webhook's present filters admit and that
+   * has no delivery to it gets one, from the time when the webhook was made. Webhooks that are off are left out, and so
+   * is what a deleted contact left.
+   *
+   * `not_found` if `webhook_id` is not one of the tenant's; `failed_precondition` if that webhook is off or gone;
+   * `resource_exhausted` if the tenant has 20 recoveries running.
+   *
+   * @generated from rpc posthorn.v1.DeliveryService.StartRecovery
+   */
+  startRecovery: {
+    methodKind: "unary";
+    input: typeof StartRecoveryRequestSchema;
+    output: typeof StartRecoveryResponseSchema;
+  },
+  /**
+   * Gives one recovery with its progress. `not_found` if the tenant has none with this id.
+   *
+   * @generated from rpc posthorn.v1.DeliveryService.GetRecovery
+   */
+  getRecovery: {
+    methodKind: "unary";
+    input: typeof GetRecoveryRequestSchema;
+    output: typeof GetRecoveryResponseSchema;
+  },
+  /**
+   * Lists the tenant's recoveries, newest first. They are kept for 90 days.
+   *
+   * @generated from rpc posthorn.v1.DeliveryService.ListRecoveries
+   */
+  listRecoveries: {
+    methodKind: "unary";
+    input: typeof ListRecoveriesRequestSchema;
+    output: typeof ListRecoveriesResponseSchema;
+  },
+  /**
+   * Ends a recovery: nothing more is taken up from when this returns. What it has taken up already goes on, and is still
+   * counted. Canceling one that is canceled changes nothing.
+   *
+   * `not_found` if the tenant has none with this id; `failed_precondition` if it is done.
+   *
+   * @generated from rpc posthorn.v1.DeliveryService.CancelRecovery
+   */
+  cancelRecovery: {
+    methodKind: "unary";
+    input: typeof CancelRecoveryRequestSchema;
+    output: typeof CancelRecoveryResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_posthorn_v1_delivery_service, 0);

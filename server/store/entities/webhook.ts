@@ -24,6 +24,7 @@ export const WebhookSchema = defineEntity({
     maxInFlight: p.integer(),
     description: p.text(),
     disabledReason: p.text().nullable(),
+    disabledAt: p.datetime().nullable(),
     version: p.bigint("bigint"),
     createdAt: p.datetime(),
     updatedAt: p.datetime(),
