@@ -47,6 +47,7 @@ import { keepMalformed } from "./store/malformed.ts";
 import { findLinkedMedia } from "./store/media-links.ts";
 import { type Database, openDatabase } from "./store/orm.ts";
 import { createPartitions } from "./store/partitions.ts";
+import { createPostgresQueue } from "./store/postgres-queue.ts";
 import { createRateLimiter } from "./store/rate-limiter.ts";
 import { createRetention } from "./store/retention.ts";
 import { createSealer } from "./store/sealer.ts";
@@ -103,6 +104,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const database = closing(await openDatabase(databaseUrl, { onConnectionError }), (it) => it.close());
     const directory = closing(await openDirectory(database, databaseUrl, sealer, log), (it) => it.close());
     const partitions = createPartitions(database.pool);
+    const queue = createPostgresQueue(database.pool);
     await partitions.ensureDay(clock.now());
 
     const ids = createIdSource(
@@ -140,7 +142,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const recorder = closing(
       createRecorder(
         {
-          database,
+          queue,
           ids,
           onRecorded(ended) {
             dispatcher.onRecorded(ended);
@@ -194,6 +196,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const dispatcher = closing(
       createDispatcher(
         {
+          queue,
           database,
           directory,
           recorder,
@@ -214,7 +217,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const rescuer = closing(
       createRescuer(
         {
-          database,
+          queue,
           isHolding: dispatcher.isHolding,
           wakeDispatcher: dispatcher.wake,
           failureToldTenants,
@@ -228,6 +231,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const publisher = closing(
       createPublisher(
         {
+          queue,
           database,
           directory,
           partitions,
@@ -274,6 +278,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const lateRouting = closing(
       createLateRouting(
         {
+          queue,
           database,
           directory,
           partitions,
@@ -292,6 +297,7 @@ export async function startApp(config: Config, options: AppOptions): Promise<App
     const recoveries = closing(
       createRecoveries(
         {
+          queue,
           database,
           directory,
           partitions,

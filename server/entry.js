@@ -7,6 +7,7 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import * as nodeModule from "node:module";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,6 +23,8 @@ const bundledNodes = {
 const here = dirname(fileURLToPath(import.meta.url));
 
 if (isRecentEnough(process.versions.node)) {
+  // Types are taken off once, not at each start. Where nothing can be written, nothing is kept.
+  nodeModule.enableCompileCache(join(here, "..", "node_modules", ".cache", "posthorn"));
   import("./main.ts");
 } else {
   const node = findBundledNode();
@@ -56,7 +59,7 @@ function findBundledNode() {
 }
 
 function startInstead(node) {
-  const child = spawn(node, [join(here, "main.ts")].concat(process.argv.slice(2)), { stdio: "inherit" });
+  const child = spawn(node, [join(here, "entry.js")].concat(process.argv.slice(2)), { stdio: "inherit" });
   // The same process group: a terminal's Ctrl+C reaches the child by itself, and twice would mean "at once".
   const isFromTerminal = Boolean(process.stdin.isTTY);
   const forward = {

@@ -9,4 +9,4 @@ export function keepHeapSmall(): void {
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
 }
 
-const heapGrowingPercent = 40;
+const heapGrowingPercent = 30;

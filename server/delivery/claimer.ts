@@ -6,12 +6,11 @@
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { GivenUpReason } from "../domain/delivery.ts";
+import type { ClaimAsked, ClaimedDelivery } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import { cancelUnfinished } from "../store/delivery-changes.ts";
-import { type ClaimedDelivery, claimDue, listDueWebhooks } from "../store/delivery-claims.ts";
-import { releaseLeases } from "../store/delivery-leases.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import { readEvents, type StoredEvent } from "../store/events.ts";
-import { expireClaimed } from "../store/expiry.ts";
 import type { Database } from "../store/orm.ts";
 import type { Lanes } from "./lanes.ts";
 
@@ -27,6 +26,7 @@ export interface Claimer {
 }
 
 export interface ClaimerParts {
+  queue: Pick<DeliveryQueue, "listDue" | "claim" | "release" | "expire">;
   database: Database;
   directory: DirectoryKeeper;
   lanes: Lanes;
@@ -45,7 +45,7 @@ export interface ClaimerParts {
 }
 
 export function createClaimer(parts: ClaimerParts, settings: { pollMs: number; leaseMs: number }): Claimer {
-  const { database, directory, lanes, mayStart, clock, log } = parts;
+  const { queue, database, directory, lanes, mayStart, clock, log } = parts;
   let isClosed = false;
   let nextPoll: { timer: NodeJS.Timeout; atMs: number } | null = null;
   let polling: Promise<void> | null = null;
@@ -80,10 +80,10 @@ export function createClaimer(parts: ClaimerParts, settings: { pollMs: number; l
 
   async function claimAll(): Promise<void> {
     const now = clock.now();
-    const waiting = await listDueWebhooks(database.pool);
+    const waiting = await queue.listDue();
     if (waiting.some(({ webhookId }) => !directory.current.webhooks.has(webhookId)))
       await directory.refresh();
-    const asked: { webhookId: number; room: number }[] = [];
+    const asked: ClaimAsked[] = [];
     let nextDueMs = Number.POSITIVE_INFINITY;
     for (const { webhookId, dueAt } of waiting) {
       const target = directory.current.webhooks.get(webhookId);
@@ -126,18 +126,18 @@ export function createClaimer(parts: ClaimerParts, settings: { pollMs: number; l
       });
   }
 
-  async function claim(asked: readonly { webhookId: number; room: number }[]): Promise<void> {
+  async function claim(asked: readonly ClaimAsked[]): Promise<void> {
     if (asked.length === 0) return;
     const now = clock.now();
     const leasedUntil = new Date(now.getTime() + settings.leaseMs);
-    const claimed = await claimDue(database.pool, asked, now, leasedUntil);
+    const claimed = await queue.claim(asked, now, leasedUntil);
     const wanted = claimed.deliveries.filter((one) => !one.payload);
     let events: Map<string, StoredEvent>;
     try {
       events = await readEvents(database.pool, wanted);
       if (claimed.configurationVersion > directory.current.version) await directory.refresh();
     } catch (error) {
-      await releaseLeases(database.pool, claimed.deliveries, clock.now());
+      await queue.release(claimed.deliveries, clock.now());
       throw error;
     }
     const outdated: ClaimedDelivery[] = [];
@@ -157,7 +157,7 @@ export function createClaimer(parts: ClaimerParts, settings: { pollMs: number; l
   /** Ends deliveries whose payload was never made and cannot be any more: retention has dropped their events. */
   async function expire(outdated: readonly ClaimedDelivery[]): Promise<void> {
     try {
-      const count = await expireClaimed(database.pool, outdated, parts.failureToldTenants(), clock.now());
+      const count = await queue.expire(outdated, parts.failureToldTenants(), clock.now());
       log.warn({ count, deliveryId: outdated[0]!.id }, "deliveries have expired: their events are gone");
     } catch (error) {
       // Their leases run out, and the next claim comes to the same end.

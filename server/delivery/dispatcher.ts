@@ -13,9 +13,9 @@
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
+import type { ClaimedDelivery, HeldDelivery } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
-import type { ClaimedDelivery } from "../store/delivery-claims.ts";
-import { type HeldDelivery, releaseLeases } from "../store/delivery-leases.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import { type History, readHistories, type StoredEvent } from "../store/events.ts";
 import type { Database } from "../store/orm.ts";
@@ -46,6 +46,7 @@ export interface Dispatcher extends Handover {
 }
 
 export interface DispatcherParts {
+  queue: Pick<DeliveryQueue, "listDue" | "claim" | "release" | "expire">;
   database: Database;
   directory: DirectoryKeeper;
   recorder: Recorder;
@@ -79,7 +80,7 @@ const progressMaxMs = 50;
 const roomWaitMaxMs = 25;
 
 export function createDispatcher(parts: DispatcherParts, settings: DispatcherSettings): Dispatcher {
-  const { database, directory, clock, log } = parts;
+  const { queue, database, directory, clock, log } = parts;
   const lanes = createLanes(settings.inFlightMax);
   /** By delivery and attempt: one that another process took for lost may still run here beside its successor. */
   const held = new Map<string, Held>();
@@ -91,6 +92,7 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
 
   const claimer = createClaimer(
     {
+      queue,
       database,
       directory,
       lanes,
@@ -274,7 +276,8 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       lanes.of(one.claimed.webhookId).hasBacklog = true;
     }
     const claims = deliveries.map((one) => one.claimed);
-    releaseLeases(database.pool, claims, clock.now())
+    queue
+      .release(claims, clock.now())
       .catch((error: unknown) =>
         log.warn({ err: error }, "leases could not be given back; they will run out"),
       )

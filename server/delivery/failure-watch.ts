@@ -8,8 +8,8 @@
 
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
+import type { SettledAttempt } from "../domain/delivery-claim.ts";
 import { cancelUnfinished } from "../store/delivery-changes.ts";
-import type { SettledAttempt } from "../store/delivery-settlements.ts";
 import {
   addFailures,
   endStreaks,

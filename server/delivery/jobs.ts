@@ -1,8 +1,8 @@
 /** Turns claimed deliveries into jobs for the threads: the webhook as it is now, the event as it was then. */
 
+import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
 import { coversType } from "../domain/event.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
-import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { ConversationSnapshot, History, HistoryMessage, StoredEvent } from "../store/events.ts";
 import type { TransformerFacts } from "../workers/catalog.ts";
 import type { DeliveryJob, JobConversation, JobMessage, TransformTask } from "../workers/job.ts";

@@ -4,8 +4,8 @@
  */
 
 import type { MadePayload } from "../domain/attempt-report.ts";
+import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
-import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { StoredEvent } from "../store/events.ts";
 
 /** A delivery that this process has in hand under a lease. */

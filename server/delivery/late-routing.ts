@@ -14,6 +14,7 @@
 import type pg from "pg";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { IdSource } from "../domain/ids.ts";
 import type { MediaLink } from "../domain/media-link.ts";
 import { findAndLock, resolveContacts } from "../store/contacts.ts";
@@ -53,6 +54,7 @@ export interface LateRouting {
 }
 
 export interface LateRoutingParts {
+  queue: Pick<DeliveryQueue<pg.ClientBase>, "enqueue">;
   database: Database;
   directory: DirectoryKeeper;
   partitions: Partitions;
@@ -212,7 +214,7 @@ async function routeOnce(
     const plan = hasOwner ? await planBatch(parts, settings, { client, events, route, now }) : emptyPlan();
     // Recoveries look for the deliveries of an event where it was stored, and here.
     await noteLate(client, plan.deliveries);
-    await commitPublishing(client, plan, now, moveEvents);
+    await commitPublishing(client, plan, now, parts.queue.enqueue, moveEvents);
     client.release();
     noteBatch(parts, task, events.length, plan);
     return isDone ? "done" : "left";

@@ -3,16 +3,16 @@
  * each webhook that wants them. Pure but for the ids that it draws and the places in flight that it reserves.
  */
 
+import type { ClaimedDelivery, NewDelivery } from "../domain/delivery-claim.ts";
 import type { IncomingEvent } from "../domain/event.ts";
 import type { IdSource } from "../domain/ids.ts";
 import { expiryOfLink, type MediaLink } from "../domain/media-link.ts";
 import { admits, type WebhookTarget } from "../domain/webhook.ts";
 import type { ContactAsked, ContactBook, LockedConversation } from "../store/contacts.ts";
-import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { ConversationSnapshot, StoredDetails, StoredEvent } from "../store/events.ts";
 import type { NewImport, NewImportFile } from "../store/imports.ts";
 import type { NewMediaLink } from "../store/media-links.ts";
-import type { NewDelivery, NewEvent, NewMessage, NewRevision } from "../store/publishing.ts";
+import type { NewEvent, NewMessage, NewRevision } from "../store/publishing.ts";
 import { type EventContacts, nobodysTenantId, type Route } from "./routing.ts";
 
 export interface PublishedEvent {

@@ -10,6 +10,8 @@
 import type pg from "pg";
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
+import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import { GatewayError } from "../domain/errors.ts";
 import type { IncomingEvent } from "../domain/event.ts";
 import type { IdSource } from "../domain/ids.ts";
@@ -17,7 +19,6 @@ import type { MediaLink } from "../domain/media-link.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
 import { addClientsOf, type UnknownNumber } from "../store/auto-clients.ts";
 import { type ContactAsked, type ContactBook, resolveContacts } from "../store/contacts.ts";
-import type { ClaimedDelivery } from "../store/delivery-claims.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import type { StoredEvent } from "../store/events.ts";
 import { isDatabaseOutage, isDataFault, isRepeatable } from "../store/faults.ts";
@@ -63,6 +64,7 @@ export interface Handover {
 }
 
 export interface PublisherParts {
+  queue: Pick<DeliveryQueue<pg.ClientBase>, "enqueue">;
   database: Database;
   directory: DirectoryKeeper;
   partitions: Partitions;
@@ -274,7 +276,7 @@ async function commitOnce(
     };
     const leasedUntil = new Date(now.getTime() + settings.leaseMs);
     planRows(plan, planParts, batch, { routes, contacts, fresh: opened.fresh, book }, leasedUntil);
-    await commitPublishing(client, plan, now);
+    await commitPublishing(client, plan, now, parts.queue.enqueue);
     client.release();
     for (const one of wanted) if (book?.isPaired(one)) knownPairs.note(one);
   } catch (error) {

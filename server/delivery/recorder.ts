@@ -7,12 +7,9 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import type { AttemptReport } from "../domain/attempt-report.ts";
 import { type Settlement, settleAttempt } from "../domain/delivery.ts";
+import type { ClaimedDelivery, SettledAttempt } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { IdSource } from "../domain/ids.ts";
-import type { ClaimedDelivery } from "../store/delivery-claims.ts";
-import type { SettledAttempt } from "../store/delivery-settlements.ts";
-import { settleAttempts } from "../store/delivery-settlements.ts";
-import { isDataFault } from "../store/faults.ts";
-import type { Database } from "../store/orm.ts";
 
 export interface Recorded {
   claimed: ClaimedDelivery;
@@ -36,7 +33,7 @@ export interface RecorderSettings {
 }
 
 export interface RecorderParts {
-  database: Database;
+  queue: Pick<DeliveryQueue, "settle" | "isDataFault">;
   ids: IdSource;
   /** Gets each delivery once its attempt is saved, or proves not to be savable. */
   onRecorded(recorded: Recorded[]): void;
@@ -55,7 +52,7 @@ export interface RecorderParts {
 const retryAfterFaultMs = 200;
 
 export function createRecorder(parts: RecorderParts, settings: RecorderSettings): Recorder {
-  const { database, clock, log } = parts;
+  const { queue, clock, log } = parts;
   const waiting: (SettledAttempt & { claimed: ClaimedDelivery })[] = [];
   let savingCount = 0;
   let running: Promise<void> | null = null;
@@ -76,7 +73,7 @@ export function createRecorder(parts: RecorderParts, settings: RecorderSettings)
   async function save(batch: (SettledAttempt & { claimed: ClaimedDelivery })[]): Promise<void> {
     while (!giveUp.signal.aborted) {
       try {
-        const counted = await settleAttempts(database.pool, batch, clock.now());
+        const counted = await queue.settle(batch, clock.now());
         if (counted.size < batch.length) {
           log.warn({ count: batch.length - counted.size }, "attempts ended after their lease had run out");
         }
@@ -86,14 +83,14 @@ export function createRecorder(parts: RecorderParts, settings: RecorderSettings)
         parts.onCounted(isWhole ? batch : batch.filter(({ report }) => counted.has(report.deliveryId)));
         return parts.onRecorded(batch);
       } catch (error) {
-        if (isDataFault(error) && batch.length > 1) {
+        if (queue.isDataFault(error) && batch.length > 1) {
           const half = Math.ceil(batch.length / 2);
           await save(batch.slice(0, half));
           return await save(batch.slice(half));
         }
         log.error({ err: error, count: batch.length }, "attempts could not be recorded");
-        // One report that the database refuses as data: its lease runs out and logs the attempt as lost.
-        if (isDataFault(error)) return parts.onRecorded(batch);
+        // One report that the queue refuses as data: its lease runs out and logs the attempt as lost.
+        if (queue.isDataFault(error)) return parts.onRecorded(batch);
         await clock.sleep(retryAfterFaultMs, giveUp.signal);
       }
     }

@@ -6,6 +6,8 @@
 
 import type pg from "pg";
 import type { Clock } from "../clock.ts";
+import type { NewDelivery } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { IdSource } from "../domain/ids.ts";
 import { isTurnDue, nextTurnAt, turnSize } from "../domain/recovery.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "../store/configuration.ts";
@@ -13,7 +15,7 @@ import type { DirectoryKeeper } from "../store/directory.ts";
 import { holdEvents, noteLate } from "../store/missed-events.ts";
 import type { Database } from "../store/orm.ts";
 import type { Partitions } from "../store/partitions.ts";
-import { commitPublishing, type NewDelivery } from "../store/publishing.ts";
+import { commitPublishing } from "../store/publishing.ts";
 import {
   askAgain,
   lockRecovery,
@@ -28,6 +30,7 @@ import { emptyPlan } from "./plan.ts";
 import { type Look, lookAhead, type WalkParts } from "./recovery-walk.ts";
 
 export interface TurnParts {
+  queue: Pick<DeliveryQueue<pg.ClientBase>, "enqueue">;
   database: Database;
   directory: DirectoryKeeper;
   partitions: Partitions;
@@ -126,7 +129,7 @@ export function createTurns(
       position,
       nextAt,
     });
-    await commitPublishing(client, { ...emptyPlan(), deliveries }, now);
+    await commitPublishing(client, { ...emptyPlan(), deliveries }, now, parts.queue.enqueue);
     return { takenCount: taken.length, position, nextAt };
   }
 

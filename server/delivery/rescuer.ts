@@ -7,15 +7,8 @@
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import { settleLost } from "../domain/delivery.ts";
-import {
-  type BrokenLease,
-  type HeldDelivery,
-  listExpiredLeases,
-  listLeases,
-  loseAttempts,
-  renewLeases,
-} from "../store/delivery-leases.ts";
-import type { Database } from "../store/orm.ts";
+import type { BrokenLease, HeldDelivery } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 
 export interface Rescuer {
   /** Rescues, at once, deliveries whose thread died here; what cannot be rescued now waits for its lease to end. */
@@ -24,7 +17,7 @@ export interface Rescuer {
 }
 
 export interface RescuerParts {
-  database: Database;
+  queue: Pick<DeliveryQueue, "listBroken" | "listHeld" | "extend" | "lose">;
   isHolding(delivery: HeldDelivery): boolean;
   /** Something became due. */
   wakeDispatcher(): void;
@@ -40,7 +33,7 @@ export function createRescuer(
   parts: RescuerParts,
   settings: { rescueIntervalMs: number; leaseMs: number },
 ): Rescuer {
-  const { database, clock, log } = parts;
+  const { queue, clock, log } = parts;
   const stop = new AbortController();
   const running = watch();
 
@@ -57,24 +50,23 @@ export function createRescuer(
 
   async function rescueExpired(): Promise<number> {
     const now = clock.now();
-    const expired = await listExpiredLeases(database.pool, now, batchMax);
+    const expired = await queue.listBroken(now, batchMax);
     const { own, broken } = Object.groupBy(expired, (lease) => (parts.isHolding(lease) ? "own" : "broken"));
-    if (own) await renewLeases(database.pool, own, new Date(now.getTime() + settings.leaseMs));
+    if (own) await queue.extend(own, new Date(now.getTime() + settings.leaseMs));
     if (broken) await lose(broken, now);
     return expired.length;
   }
 
   async function lose(leases: readonly BrokenLease[], now: Date): Promise<void> {
     if (leases.length === 0) return;
-    const count = await loseAttempts(
-      database.pool,
+    const count = await queue.lose(
       leases.map((lease) => ({
         lease,
         settlement: settleLost(lease.isResend, lease.lostInARow + 1, now),
         startedAt: new Date(lease.leasedUntil.getTime() - settings.leaseMs),
       })),
-      now,
       parts.failureToldTenants(),
+      now,
     );
     if (count === 0) return;
     log.warn({ count }, "attempts were lost; their deliveries are due again");
@@ -84,7 +76,8 @@ export function createRescuer(
   return {
     rescue(held) {
       if (held.length === 0) return;
-      listLeases(database.pool, held)
+      queue
+        .listHeld(held)
         .then((leases) => lose(leases, clock.now()))
         .catch((error: unknown) => log.warn({ err: error }, "lost attempts wait for their leases to end"));
     },

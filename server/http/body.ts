@@ -36,9 +36,12 @@ export function readBody(
     let first: Buffer | null = null;
     let rest: Buffer[] | null = null;
     let byteCount = 0;
+    // The listeners stay: taking them off costs more than what they do once all is decided, which is nothing.
+    let isDecided = false;
     const timer = setTimeout(refuse, limits.deadlineMs, "too_slow");
 
     function keep(chunk: Buffer): void {
+      if (isDecided) return;
       if (byteCount + chunk.length > limits.bytesMax) refuse("too_large");
       else if (!budget.take(chunk.length)) refuse("overloaded");
       else {
@@ -49,22 +52,23 @@ export function readBody(
       }
     }
     function finish(): void {
-      stop();
-      resolve(rest === null ? (first ?? Buffer.alloc(0)) : Buffer.concat(rest, byteCount));
+      if (isDecided) return;
+      decide(rest === null ? (first ?? Buffer.alloc(0)) : Buffer.concat(rest, byteCount));
     }
     function refuse(reason: BodyRefusal): void {
-      stop();
+      if (isDecided) return;
       budget.give(byteCount);
-      resolve(reason);
+      decide(reason);
     }
     function leave(): void {
       refuse("gone");
     }
-    function stop(): void {
+    function decide(outcome: Buffer | BodyRefusal): void {
+      isDecided = true;
       clearTimeout(timer);
-      request.off("data", keep);
-      request.off("end", finish);
-      request.off("close", leave);
+      first = null;
+      rest = null;
+      resolve(outcome);
     }
     request.on("data", keep);
     request.on("end", finish);

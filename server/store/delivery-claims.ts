@@ -7,26 +7,8 @@
  */
 
 import type pg from "pg";
+import type { ClaimAsked, Claimed, DueWebhook } from "../domain/delivery-claim.ts";
 import { intArray } from "./binary-arrays.ts";
-
-/** A delivery whose attempt `attemptNumber` this process may make until the lease ends. */
-export interface ClaimedDelivery {
-  id: string;
-  webhookId: number;
-  tenantId: number;
-  eventId: string;
-  attemptNumber: number;
-  roundAttemptCount: number;
-  isResend: boolean;
-  /** Null when no attempt has made the payload yet. */
-  payload: { body: Uint8Array; contentType: string; headers: Record<string, string> } | null;
-}
-
-export interface Claimed {
-  deliveries: ClaimedDelivery[];
-  /** The configuration that the claim saw; what is older must not start an attempt. */
-  configurationVersion: bigint;
-}
 
 const claimDueText = `
   WITH due AS MATERIALIZED (
@@ -57,7 +39,7 @@ const claimDueText = `
  */
 export async function claimDue(
   pool: pg.Pool,
-  asked: readonly { webhookId: number; room: number }[],
+  asked: readonly ClaimAsked[],
   now: Date,
   leasedUntil: Date,
 ): Promise<Claimed> {
@@ -94,7 +76,7 @@ export async function claimDue(
  * For each webhook with waiting deliveries, when the first of them is due. Costs one index probe a webhook,
  * however many deliveries wait.
  */
-export async function listDueWebhooks(pool: pg.Pool): Promise<{ webhookId: number; dueAt: Date }[]> {
+export async function listDueWebhooks(pool: pg.Pool): Promise<DueWebhook[]> {
   const found = await pool.query({
     name: "list-due-webhooks",
     text: `WITH RECURSIVE waiting AS (

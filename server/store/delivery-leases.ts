@@ -1,10 +1,9 @@
 /** Leases of claimed deliveries: renewed, given back, and ended for those that did not end them. */
 
 import type pg from "pg";
-import type { Settlement } from "../domain/delivery.ts";
+import type { BrokenLease, HeldDelivery, LostAttempt } from "../domain/delivery-claim.ts";
 import { notingAttempts } from "./attempt-batches.ts";
 import { instantArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
-import type { ClaimedDelivery } from "./delivery-claims.ts";
 import { notingFailures } from "./gateway-notices.ts";
 
 /**
@@ -12,16 +11,6 @@ import { notingFailures } from "./gateway-notices.ts";
  * index of leases would do: good while there are few leases, its plan is kept and goes through all of them for each id.
  */
 export const isLeased = "num_nonnulls(d.leased_until) = 1";
-
-/** A lease that its holder did not end. */
-export interface BrokenLease {
-  id: string;
-  webhookId: number;
-  attemptNumber: number;
-  isResend: boolean;
-  lostInARow: number;
-  leasedUntil: Date;
-}
 
 /** Leases that ran out before `now`, the oldest first. */
 export async function listExpiredLeases(pool: pg.Pool, now: Date, limit: number): Promise<BrokenLease[]> {
@@ -34,10 +23,7 @@ export async function listExpiredLeases(pool: pg.Pool, now: Date, limit: number)
 }
 
 /** The leases that these attempts still hold; for a thread that died with them. */
-export async function listLeases(
-  pool: pg.Pool,
-  held: readonly { id: string; webhookId: number; attemptNumber: number }[],
-): Promise<BrokenLease[]> {
+export async function listLeases(pool: pg.Pool, held: readonly HeldDelivery[]): Promise<BrokenLease[]> {
   const found = await pool.query({
     name: "list-leases",
     text: `SELECT ${brokenLeaseColumns} FROM unnest($1::int[], $2::uuid[], $3::int[]) AS u(webhook_id, id, number)
@@ -74,7 +60,7 @@ function toBrokenLease(row: any): BrokenLease {
  */
 export async function loseAttempts(
   pool: pg.Pool,
-  lost: readonly { lease: BrokenLease; settlement: Settlement; startedAt: Date }[],
+  lost: readonly LostAttempt[],
   now: Date,
   toldTenantIds: readonly number[] = [],
 ): Promise<number> {
@@ -117,9 +103,6 @@ export async function loseAttempts(
   });
   return result.rowCount ?? 0;
 }
-
-/** Leases of deliveries that this process has in hand, by the number of the attempt that they were claimed for. */
-export type HeldDelivery = Pick<ClaimedDelivery, "id" | "webhookId" | "attemptNumber">;
 
 /** Gives leases more time: their attempts are still under way here, or wait to be recorded. */
 export async function renewLeases(

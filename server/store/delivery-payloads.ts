@@ -2,8 +2,8 @@
 
 import type pg from "pg";
 import type { MadePayload } from "../domain/attempt-report.ts";
+import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
 import { bytesArray, plainArray, textArray } from "./arrays.ts";
-import type { ClaimedDelivery } from "./delivery-claims.ts";
 import { isLeased } from "./delivery-leases.ts";
 
 export interface NewPayload {

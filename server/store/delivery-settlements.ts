@@ -2,23 +2,11 @@
 
 import type pg from "pg";
 import type { AttemptReport, MadePayload } from "../domain/attempt-report.ts";
-import type { Settlement } from "../domain/delivery.ts";
+import type { SettledAttempt } from "../domain/delivery-claim.ts";
 import { notingAttempts } from "./attempt-batches.ts";
 import { bytesArray, instantArray, intArray, numberArray, textArray, uuidArray } from "./binary-arrays.ts";
 import { isLeased } from "./delivery-leases.ts";
 import { notingFailures } from "./gateway-notices.ts";
-
-/** A reported attempt with the state that follows it. */
-export interface SettledAttempt {
-  report: AttemptReport;
-  settlement: Settlement;
-  /** Transformer of the payload, when this attempt made it. */
-  transformer: string | null;
-  /** Ids of the messages that the answer schedules; left out if it schedules none. */
-  replyIds?: readonly string[];
-  /** The tenant, if the delivery fails with this attempt and the tenant asks to be told; left out otherwise. */
-  toldTenantId?: number;
-}
 
 /**
  * Records attempts and the states that follow, all in one statement. An attempt whose lease was taken over meanwhile

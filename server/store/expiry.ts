@@ -4,8 +4,8 @@
  */
 
 import type pg from "pg";
+import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
 import { plainArray } from "./arrays.ts";
-import type { ClaimedDelivery } from "./delivery-claims.ts";
 import { isLeased } from "./delivery-leases.ts";
 import { notingFailures } from "./gateway-notices.ts";
 import type { Database } from "./orm.ts";

@@ -5,6 +5,8 @@
  */
 
 import type pg from "pg";
+import type { NewDelivery } from "../domain/delivery-claim.ts";
+import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { ConversationEntry, Revision } from "../domain/event.ts";
 import { bigintArray, bytesArray, instantArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
@@ -238,16 +240,6 @@ export interface NewRevision {
   revision: Revision;
 }
 
-export interface NewDelivery {
-  id: string;
-  webhookId: number;
-  tenantId: number;
-  eventId: string;
-  eventType: string;
-  /** Set: the first attempt starts as soon as the transaction is committed. Null: it waits to be claimed. */
-  leasedUntil: Date | null;
-}
-
 export interface PublishingRows {
   events: readonly NewEvent[];
   messages: readonly NewMessage[];
@@ -262,12 +254,14 @@ export interface PublishingRows {
 /**
  * Writes all rows and commits; when this settles they are durable. If any statement fails, nothing is.
  *
+ * @param enqueue      adds the deliveries to the queue
  * @param storeEvents  how events get to where they belong; those that are stored already are moved there
  */
 export async function commitPublishing(
   client: pg.ClientBase,
   rows: PublishingRows,
   now: Date,
+  enqueue: DeliveryQueue<pg.ClientBase>["enqueue"],
   storeEvents: (
     client: pg.ClientBase,
     events: readonly NewEvent[],
@@ -287,7 +281,7 @@ export async function commitPublishing(
   if (rows.importFiles.length > 0) statements.push(fillImports(client, rows.importFiles));
   if (rows.revisions.length > 0) statements.push(insertRevisions(client, rows.revisions, rows.messages));
   if (rows.events.length > 0) statements.push(storeEvents(client, rows.events, now));
-  if (rows.deliveries.length > 0) statements.push(insertDeliveries(client, rows.deliveries, now));
+  if (rows.deliveries.length > 0) statements.push(enqueue(client, rows.deliveries, now));
   const commit = client.query("COMMIT");
   // After a failed statement COMMIT is answered with ROLLBACK: both results are waited for, the failure is thrown.
   const [written, committed] = await Promise.all([
@@ -396,30 +390,6 @@ function insertRevisions(
       uuidArray(messages.map((message) => message.eventId)),
       intArray(rows.map((row) => row.clientId)),
       instantArray(rows.map((row) => row.revisedAt)),
-    ],
-  });
-}
-
-function insertDeliveries(client: pg.ClientBase, rows: readonly NewDelivery[], now: Date): Promise<unknown> {
-  return client.query({
-    name: "insert-deliveries",
-    text: `INSERT INTO delivery (webhook_id, id, tenant_id, event_id, event_type, state, attempt_number, due_at,
-        leased_until)
-      SELECT u.webhook_id, u.id, u.tenant_id, u.event_id, u.event_type,
-        CASE WHEN u.leased_ms IS NULL THEN 'pending' ELSE 'delivering' END,
-        CASE WHEN u.leased_ms IS NULL THEN 0 ELSE 1 END,
-        CASE WHEN u.leased_ms IS NULL THEN $7::timestamptz END,
-        to_timestamp(u.leased_ms / 1000)
-      FROM unnest($1::int[], $2::uuid[], $3::int[], $4::uuid[], $5::text[], $6::float8[])
-        AS u(webhook_id, id, tenant_id, event_id, event_type, leased_ms)`,
-    values: [
-      intArray(rows.map((row) => row.webhookId)),
-      uuidArray(rows.map((row) => row.id)),
-      intArray(rows.map((row) => row.tenantId)),
-      uuidArray(rows.map((row) => row.eventId)),
-      textArray(rows.map((row) => row.eventType)),
-      instantArray(rows.map((row) => row.leasedUntil)),
-      now,
     ],
   });
 }

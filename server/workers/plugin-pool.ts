@@ -127,6 +127,7 @@ export async function openPluginPool(
   }
 
   async function loadOne(one: Kept, isForced: boolean): Promise<void> {
+    if (stop.signal.aborted) return;
     const { files } = one.host;
     const before = await fingerprintOf(files);
     const isSame = one.fingerprint !== "" && before === one.fingerprint;
@@ -268,10 +269,10 @@ export async function openPluginPool(
     },
     async close() {
       stop.abort();
-      await watching;
-      await reloading;
-      await previews.close();
-      await Promise.all(kept.map(({ host }) => host.close()));
+      // What is being loaded is let go of; that ends the loading, and with it the looking.
+      const closeHosts = () => Promise.all(kept.map(({ host }) => host.close()));
+      await Promise.all([previews.close(), closeHosts(), reloading, watching]);
+      await closeHosts();
     },
   };
 }

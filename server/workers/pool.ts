@@ -86,7 +86,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     // Threads hold signing secrets for a moment; the gateway's own secrets they need not see at all.
     env: {},
     // What a job leaves behind is gone with its report: a large young generation would only be more memory.
-    resourceLimits: { maxOldGenerationSizeMb: options.heapMaxMib ?? 512, maxYoungGenerationSizeMb: 48 },
+    resourceLimits: { maxOldGenerationSizeMb: options.heapMaxMib ?? 512, maxYoungGenerationSizeMb: 24 },
     recordTiming: false,
   });
 

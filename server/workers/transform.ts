@@ -64,7 +64,9 @@ export function checkPayload(
   }
   // A byte a character at least. An enormous text must not be copied only to count it.
   if (response.body.length > 4 * payloadBytesMax) {
-    return refuse(`the payload has more than ${4 * payloadBytesMax} bytes, at most ${payloadBytesMax} are sent`);
+    return refuse(
+      `the payload has more than ${4 * payloadBytesMax} bytes, at most ${payloadBytesMax} are sent`,
+    );
   }
   const body = toBytes(response.body);
   if (body.byteLength > payloadBytesMax) {

@@ -19,7 +19,7 @@ export interface Gateway {
 }
 
 export async function startGateway(dataDir: string): Promise<Gateway> {
-  const child = fork(new URL("../../server/main.ts", import.meta.url), {
+  const child = fork(new URL("../../server/entry.js", import.meta.url), {
     // Where no .env of the caller's has a say.
     cwd: dataDir,
     env: {

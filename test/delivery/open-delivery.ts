@@ -9,6 +9,7 @@ import { createRecorder } from "../../server/delivery/recorder.ts";
 import type { AttemptReport } from "../../server/domain/attempt-report.ts";
 import { createRules } from "../../server/rpc/router.ts";
 import { openDirectory } from "../../server/store/directory.ts";
+import { createPostgresQueue } from "../../server/store/postgres-queue.ts";
 import { createSealer } from "../../server/store/sealer.ts";
 import type { DeliveryJob } from "../../server/workers/job.ts";
 import { openTestPlugins, type TestPluginOptions } from "../helpers/plugins.ts";
@@ -36,11 +37,12 @@ export async function openDelivery(pluginOptions: TestPluginOptions = {}) {
   const log = pino({ level: "silent" });
   const directory = await openDirectory(store.database, store.url, createSealer([new Uint8Array(32)]), log);
   const clock = systemClock;
+  const queue = createPostgresQueue(store.pool);
   const jobs: DeliveryJob[] = [];
   const plugins = await openTestPlugins({ builtin: [raw], ...pluginOptions });
   const recorder = createRecorder(
     {
-      database: store.database,
+      queue,
       ids: { next: () => store.newId(new Date()) },
       onRecorded: (ended) => dispatcher.onRecorded(ended),
       onScheduled: () => undefined,
@@ -54,6 +56,7 @@ export async function openDelivery(pluginOptions: TestPluginOptions = {}) {
   );
   const dispatcher = createDispatcher(
     {
+      queue,
       database: store.database,
       directory,
       recorder,

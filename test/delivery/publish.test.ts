@@ -7,6 +7,7 @@ import { createMediaLinks } from "../../server/domain/media-link.ts";
 import { openDirectory } from "../../server/store/directory.ts";
 import { openDatabase } from "../../server/store/orm.ts";
 import { createPartitions } from "../../server/store/partitions.ts";
+import { createPostgresQueue } from "../../server/store/postgres-queue.ts";
 import { createSealer } from "../../server/store/sealer.ts";
 import { splitBody } from "../../server/whatsapp/envelope.ts";
 import { queryRows } from "../helpers/query-rows.ts";
@@ -30,6 +31,7 @@ async function openPublisher(options: { autoClients?: boolean; now?: () => numbe
   const directory = await openDirectory(database, store.url, createSealer([new Uint8Array(32)]), log);
   const publisher = createPublisher(
     {
+      queue: createPostgresQueue(database.pool),
       database,
       directory,
       partitions: createPartitions(database.pool),
@@ -214,9 +216,7 @@ test("an event is stored as what it is although the clock leaps into another day
     // At each look that a commit takes at the clock, and so between any two of its steps.
     for (let step = 1; step <= 12; step++) {
       leapAtLook = lookCount + step;
-      const [published] = await publisher.publish(
-        anInboundBody(aTextMessage({ id: `wamid.leap-${step}` })),
-      );
+      const [published] = await publisher.publish(anInboundBody(aTextMessage({ id: `wamid.leap-${step}` })));
       expect([step, published!.eventId]).toEqual([step, expect.any(String)]);
     }
     expect(await queryRows(store.url)("SELECT FROM malformed_body")).toEqual([]);

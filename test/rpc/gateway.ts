@@ -26,6 +26,7 @@ import { retryDelivery } from "../../server/store/delivery-changes.ts";
 import { openDirectory } from "../../server/store/directory.ts";
 import { openDatabase } from "../../server/store/orm.ts";
 import { createPartitions } from "../../server/store/partitions.ts";
+import { createPostgresQueue } from "../../server/store/postgres-queue.ts";
 import { createRateLimiter } from "../../server/store/rate-limiter.ts";
 import { createSealer } from "../../server/store/sealer.ts";
 import { splitBody } from "../../server/whatsapp/envelope.ts";
@@ -102,6 +103,7 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
   );
   const publisher = createPublisher(
     {
+      queue: createPostgresQueue(database.pool),
       database,
       directory,
       partitions,
@@ -168,6 +170,7 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
   const waitingClock = { now: systemClock.now, sleep: realClock.sleep };
   const recoveries = createRecoveries(
     {
+      queue: createPostgresQueue(database.pool),
       database,
       directory,
       partitions,

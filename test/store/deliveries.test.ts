@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
+import type { ClaimedDelivery } from "../../server/domain/delivery-claim.ts";
 import { cancelUnfinished, retryDelivery } from "../../server/store/delivery-changes.ts";
-import { type ClaimedDelivery, claimDue, listDueWebhooks } from "../../server/store/delivery-claims.ts";
+import { claimDue, listDueWebhooks } from "../../server/store/delivery-claims.ts";
 import {
   listExpiredLeases,
   listLeases,

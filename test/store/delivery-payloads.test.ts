@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type ClaimedDelivery, claimDue } from "../../server/store/delivery-claims.ts";
+import type { ClaimedDelivery } from "../../server/domain/delivery-claim.ts";
+import { claimDue } from "../../server/store/delivery-claims.ts";
 import { releaseLeases } from "../../server/store/delivery-leases.ts";
 import { storePayloads } from "../../server/store/delivery-payloads.ts";
 import { openStore, type Store, storeNow } from "./open-store.ts";

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
+import type { ClaimedDelivery, SettledAttempt } from "../../server/domain/delivery-claim.ts";
 import { cancelUnfinished } from "../../server/store/delivery-changes.ts";
-import { type ClaimedDelivery, claimDue } from "../../server/store/delivery-claims.ts";
+import { claimDue } from "../../server/store/delivery-claims.ts";
 import { listExpiredLeases, loseAttempts } from "../../server/store/delivery-leases.ts";
-import { type SettledAttempt, settleAttempts } from "../../server/store/delivery-settlements.ts";
+import { settleAttempts } from "../../server/store/delivery-settlements.ts";
 import { claimNotices, deleteNotices } from "../../server/store/gateway-notices.ts";
 import { openStore, type Store, storeNow } from "./open-store.ts";
 import { aSettledAttempt, type Outcome } from "./reports.ts";

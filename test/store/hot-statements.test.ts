@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { settleLost } from "../../server/domain/delivery.ts";
+import type { ClaimedDelivery, SettledAttempt } from "../../server/domain/delivery-claim.ts";
 import { cancelUnfinished, retryDelivery } from "../../server/store/delivery-changes.ts";
-import { type ClaimedDelivery, claimDue, listDueWebhooks } from "../../server/store/delivery-claims.ts";
+import { claimDue, listDueWebhooks } from "../../server/store/delivery-claims.ts";
 import {
   listExpiredLeases,
   listLeases,
@@ -9,7 +10,8 @@ import {
   releaseLeases,
   renewLeases,
 } from "../../server/store/delivery-leases.ts";
-import { type SettledAttempt, settleAttempts } from "../../server/store/delivery-settlements.ts";
+import { storePayloads } from "../../server/store/delivery-payloads.ts";
+import { settleAttempts } from "../../server/store/delivery-settlements.ts";
 import { readEvents } from "../../server/store/events.ts";
 import type { Database } from "../../server/store/orm.ts";
 import { openStore, type Store, storeNow } from "./open-store.ts";
@@ -76,6 +78,21 @@ test.for<[string, (database: Database) => Promise<unknown>, number, boolean]>([
     },
     1_000,
     !isPruned,
+  ],
+  [
+    "storePayloads",
+    async ({ pool }) => {
+      const payload = {
+        body: Buffer.from("a"),
+        contentType: "text/plain",
+        headers: {},
+        transformerVersion: "1",
+      };
+      const made = claimed.map((one) => ({ claimed: one, transformer: "mine", payload }));
+      expect((await storePayloads(pool, made)).size).toBe(100);
+    },
+    1_000,
+    isPruned,
   ],
   [
     "readEvents",

@@ -1,7 +1,6 @@
 import type { AttemptReport, MadePayload } from "../../server/domain/attempt-report.ts";
 import { settleAttempt } from "../../server/domain/delivery.ts";
-import type { ClaimedDelivery } from "../../server/store/delivery-claims.ts";
-import type { SettledAttempt } from "../../server/store/delivery-settlements.ts";
+import type { ClaimedDelivery, SettledAttempt } from "../../server/domain/delivery-claim.ts";
 import { storeNow } from "./open-store.ts";
 
 export type Outcome = "succeeded" | "failed" | "skipped" | "transformer_error";

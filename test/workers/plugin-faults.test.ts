@@ -1,5 +1,7 @@
 /** What a plugin can do wrong, and that it costs the delivery that it did it for, and no other. */
 
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TransformOutcome } from "../../server/workers/plugin-host.ts";
 import {
@@ -252,8 +254,11 @@ test("a plugin that ends its process by itself, whatever it is given, is quarant
 test("plugins that are being loaded are let go of at once when the gateway stops", async () => {
   const own = makePluginDirectory({ "mine.mjs": pluginSource("mine", "return 1") });
   const few = await openTestPlugins({ named: [own.path] });
-  own.write("mine.mjs", "for (;;);\n");
+  const mark =
+    "import { writeFileSync } from 'node:fs'; writeFileSync(new URL('./started', import.meta.url), '');";
+  own.write("mine.mjs", `${mark} for (;;);\n`);
   const reloading = few.reload();
+  await waitFor("the loading", () => existsSync(join(own.path, "started")), Boolean, 20_000);
   const startMs = performance.now();
   await few.close();
   await reloading;

@@ -69,17 +69,20 @@ export async function compareHealthy(options: FairnessOptions): Promise<Fairness
     await load.finish();
     await waitForEnds(databaseUrl, healthy, 60_000);
     const outcome = await scene.judge("fair between webhooks", healthy);
+    const highestMib = peakMib();
+    // A stop in order would wait for the requests that hang.
+    await gateway.kill("SIGKILL");
     outcome.notes.push(
       `healthy p99 ${alone.p99Ms} ms alone, ${beside.p99Ms} ms beside the others (p50 ${alone.p50Ms}, ${beside.p50Ms}; longest ${alone.longestMs}, ${beside.longestMs})`,
       `${backlogCount} deliveries of the others waited, a claim of ${cost.claim.rowCount} for the healthy ones looked at ${cost.claim.pageCount} pages in ${cost.claim.durationMs} ms`,
-      `gateway at most ${peakMib()} MiB`,
+      `gateway at most ${highestMib} MiB`,
     );
     return {
       outcome,
       alone,
       beside,
       backlogCount,
-      peakMib: peakMib(),
+      peakMib: highestMib,
       ...cost,
     };
 

@@ -52,7 +52,7 @@ export async function killGateway(options: KillOptions): Promise<Outcome> {
     await waitForEnds(scene.databaseUrl, webhooks, endBoundMs);
     const outcome = await scene.judge("kill -9 of the gateway", webhooks);
     outcome.notes.push(
-      `${options.killCount} kills`,
+      `${options.killCount} kills, each within ${options.lifeMsMax} ms of its start`,
       `all ended ${Math.round((performance.now() - restartedAtMs) / 1_000)} s after the last start`,
       `statuses ${JSON.stringify(Object.fromEntries(ledger.statusCounts))}`,
     );
