@@ -139,6 +139,8 @@ export interface Config {
   publish: {
     /** Events that share a commit at most. */
     batchEventsMax: number;
+    /** Bytes of the events that share a commit, roughly at most. */
+    batchBytesMax: number;
     /** Events that wait for their commit at most. */
     queueEventsMax: number;
   };
@@ -178,6 +180,8 @@ export interface Config {
     signOfLifeMs: number;
     /** A stream is cut off when a message is not taken for so long. */
     stallMaxMs: number;
+    /** The connection of one that still takes nothing after so long is broken: it cannot be told anything. */
+    abandonMs: number;
     /** And when it had caught up and is behind by so much. */
     lagMaxMs: number;
     /** Attempts that are read at once with all that is known of them. */
@@ -488,7 +492,7 @@ function buildConfig(
       callTimeoutMs: 25_000,
       closeGraceMs: 1_000,
     },
-    publish: { batchEventsMax: 500, queueEventsMax: 20_000 },
+    publish: { batchEventsMax: 500, batchBytesMax: 4 * 1024 * 1024, queueEventsMax: 20_000 },
     lateRouting: { batchEventsMax: 200, pollMs: 2_000, deliverWithinMs: 24 * 3_600_000 },
     recovery: {
       pollMs: 2_000,
@@ -506,6 +510,7 @@ function buildConfig(
       gatherMs: 50,
       signOfLifeMs: 15_000,
       stallMaxMs: 10_000,
+      abandonMs: 60_000,
       lagMaxMs: 30_000,
       detailsMax: 100,
       streamsPerCallerMax: 8,

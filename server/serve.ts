@@ -63,6 +63,11 @@ async function runGateway(config: Config): Promise<void> {
       stopped.resolve({ reason: signal, exitCode: 0 });
     });
   }
+  let reloadPlugins: (() => Promise<void>) | null = null;
+  if (config.mode === "production") {
+    // Elsewhere a terminal that is closed ends the gateway by this signal, and plugins are loaded as they change.
+    process.on("SIGHUP", () => void reloadPlugins?.().catch(() => undefined));
+  }
   stopWithParent(() => {
     isStopping = true;
     stopped.resolve({ reason: "npm ended", exitCode: 0 });
@@ -77,10 +82,8 @@ async function runGateway(config: Config): Promise<void> {
     const { startApp } = await import("./app.ts");
     const app = await startApp(config, { log, onBroken });
     if (app.newOperatorKey !== null) process.stdout.write(presentKey(app.newOperatorKey));
+    reloadPlugins = app.reloadPlugins;
     log.info({ url: app.url, mode: config.mode }, `listening on ${app.url}`);
-    // Elsewhere a terminal that is closed ends the gateway by this signal, and plugins are loaded as they change.
-    if (config.mode === "production")
-      process.on("SIGHUP", () => void app.reloadPlugins().catch(() => undefined));
     const { reason, exitCode } = await stopped.promise;
     log.info({ reason }, "stopping");
     setTimeout(() => {

@@ -31,6 +31,8 @@ const exitCodeByCode: Partial<Record<Code, number>> = {
   [Code.Unauthenticated]: exitCodes.denied,
   [Code.PermissionDenied]: exitCodes.denied,
   [Code.Unavailable]: exitCodes.unavailable,
+  // The connection broke.
+  [Code.Aborted]: exitCodes.unavailable,
   [Code.DeadlineExceeded]: exitCodes.unavailable,
   [Code.ResourceExhausted]: exitCodes.unavailable,
   [Code.AlreadyExists]: exitCodes.conflict,

@@ -11,7 +11,8 @@ import { type Fields, printNote, showText, showTime, toFields } from "./output.t
 const tryAgainMs = 2_000;
 
 /**
- * Runs until the process is stopped. A gateway that is away, stops or is busy is waited for, and nothing is left out.
+ * Runs until the process is stopped. A gateway that is away, stops, breaks off or is busy is waited for, and nothing is
+ * left out.
  *
  * @param watch  opens the stream, from where the token says (empty = from now on)
  * @throws ConnectError for what waiting does not mend
@@ -23,15 +24,17 @@ export async function followAttempts(
   let resumeToken = "";
   let isAway = false;
   for (;;) {
+    let hasBegun = false;
     try {
       for await (const message of watch(resumeToken)) {
         if (resumeToken === "") printNote("Following attempts; Ctrl+C ends it.");
         resumeToken = message.resumeToken;
         isAway = false;
+        hasBegun = true;
         if (message.attempt) process.stdout.write(lineOf(message, asJson));
       }
     } catch (error) {
-      if (!isPassing(error)) throw error;
+      if (!isPassing(error, hasBegun)) throw error;
       if (!isAway) printNote(`posthorn: ${(error as ConnectError).rawMessage}; trying again`);
       isAway = true;
     }
@@ -48,7 +51,7 @@ function lineOf(message: WatchDeliveriesResponse, asJson: boolean): string {
     `attempt ${attempt.number}`,
     String(attempt.outcome).padEnd(9),
     String(attempt.response_status ?? attempt.error_kind ?? "-"),
-    `${attempt.duration_ms} ms`,
+    `${attempt.duration_ms} ms`.padStart(8),
     String(delivery.state).padEnd(9),
     `webhook ${delivery.webhook_id}`,
     delivery.event_type,
@@ -57,7 +60,10 @@ function lineOf(message: WatchDeliveriesResponse, asJson: boolean): string {
   return `${showText(parts.join("  ").trimEnd())}\n`;
 }
 
-function isPassing(error: unknown): boolean {
-  const codes = [Code.Unavailable, Code.DeadlineExceeded, Code.ResourceExhausted];
-  return error instanceof ConnectError && codes.includes(error.code);
+/** A stream that had begun can be cut off in any way (by a gateway that was killed, a proxy): only a refusal ends it. */
+function isPassing(error: unknown, hasBegun: boolean): boolean {
+  if (!(error instanceof ConnectError)) return false;
+  const refusals = [Code.Unauthenticated, Code.PermissionDenied, Code.NotFound];
+  if (hasBegun) return !refusals.includes(error.code);
+  return [Code.Unavailable, Code.DeadlineExceeded, Code.ResourceExhausted, Code.Aborted].includes(error.code);
 }

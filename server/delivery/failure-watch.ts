@@ -95,18 +95,21 @@ export function createFailureWatch(parts: FailureWatchParts, settings: FailureWa
     const told = tallies;
     tallies = new Map();
     let streaks: FailureStreak[];
+    let hasTold: boolean;
     try {
       streaks = await readStreaks(database.pool);
       const ended = successesIn(told, new Set(streaks.map(({ webhookId }) => webhookId)));
       if (ended.length > 0) await endStreaks(database.pool, ended);
       const added = failuresIn(told);
       if (added.length > 0) await addFailures(database.pool, added);
-      if (ended.length + added.length > 0) streaks = await readStreaks(database.pool);
+      hasTold = ended.length + added.length > 0;
     } catch (error) {
       for (const [webhookId, tally] of tallies) addTally(told, webhookId, tally);
       tallies = told;
       throw error;
     }
+    // What is told is told, whatever comes of this look.
+    if (hasTold) streaks = await readStreaks(database.pool);
     failing = new Set(streaks.map(({ webhookId }) => webhookId));
     if (!stop.signal.aborted) await disableFailing(streaks);
   }

@@ -26,6 +26,7 @@ import { keepMalformed } from "../store/malformed.ts";
 import type { Database } from "../store/orm.ts";
 import type { Partitions } from "../store/partitions.ts";
 import { beginPublishing, commitPublishing, type Opened, openPublishing } from "../store/publishing.ts";
+import { type BatchLimits, takeBatch } from "./batching.ts";
 import { createKnownPairs, type KnownPairs } from "./known-pairs.ts";
 import { createNotice } from "./notice.ts";
 import { emptyPlan, type PublishedEvent, planRows } from "./plan.ts";
@@ -84,6 +85,8 @@ export interface PublishSettings {
   leaseMs: number;
   /** Events that share a commit at most. */
   batchEventsMax: number;
+  /** Events that share a commit have so many bytes together, or little more: a commit is in memory several times. */
+  batchBytesMax: number;
   /** Events waiting at most; beyond it `publish` is refused as `unavailable`. */
   queueEventsMax: number;
 }
@@ -108,27 +111,28 @@ export function createPublisher(parts: PublisherParts, settings: PublishSettings
   );
   let draining: Promise<void> | null = null;
   let isClosed = false;
+  const batchLimits: BatchLimits<Queued> = {
+    countMax: settings.batchEventsMax,
+    bytesMax: settings.batchBytesMax,
+    bytesOf: ({ event }) => event.item.length,
+    sourceOf: tenantOf,
+    isJoined: isOneLimitedCall,
+  };
+
+  /** Whose an event is, as far as it is known before its commit. */
+  function tenantOf({ event, scope }: Queued): number {
+    const owner =
+      event.phoneNumberId === null ? undefined : directory.current.numbers.get(event.phoneNumberId);
+    return scope.tenantId ?? owner?.client?.tenantId ?? nobodysTenantId;
+  }
 
   async function drain(): Promise<void> {
     while (queue.length > 0) {
       await parts.handover.waitForRoom();
-      await commit(queue.splice(0, batchLength()));
+      await commit(takeBatch(queue, batchLimits));
     }
     // In the same turn as the look at the queue: what is queued from here on starts a drain of its own.
     draining = null;
-  }
-
-  /** A call that may be refused as a whole stays in one commit, however long it is. */
-  function batchLength(): number {
-    let length = Math.min(queue.length, settings.batchEventsMax);
-    while (
-      length < queue.length &&
-      isLimited(queue[length]!) &&
-      isOneCall(queue[length - 1]!, queue[length]!)
-    ) {
-      length += 1;
-    }
-    return length;
   }
 
   /** Never rejects: every queued event gets its own answer. */
@@ -209,8 +213,9 @@ export function createPublisher(parts: PublisherParts, settings: PublishSettings
   };
 }
 
-function isOneCall(first: Queued, second: Queued): boolean {
-  return first.scope === second.scope;
+/** A call that may be refused as a whole stays in one commit, however long it is. */
+function isOneLimitedCall(first: Queued, second: Queued): boolean {
+  return first.scope === second.scope && isLimited(second);
 }
 
 /**

@@ -12,6 +12,7 @@ export interface WatchPosition {
 }
 
 const tokenVersion = 1;
+const xidMax = 2n ** 64n - 1n;
 const snapshotPattern = /^\d{1,20}:\d{1,20}:(\d{1,20}(,\d{1,20})*)?$/;
 
 /** @param givenAt  when the watcher got it: positions are good for a while only */
@@ -42,8 +43,16 @@ export function parsePosition(text: string): { position: WatchPosition; givenAt:
   return isFit ? { position: { since, upTo, xid, index }, givenAt: new Date(givenMs) } : null;
 }
 
+/** As PostgreSQL reads it: first, end, and those in between that are open, in their order. */
 function isSnapshot(value: unknown): value is string {
-  return typeof value === "string" && snapshotPattern.test(value);
+  if (typeof value !== "string" || !snapshotPattern.test(value)) return false;
+  const [first, end, open] = value.split(":") as [string, string, string];
+  const bounds = [BigInt(first), BigInt(end)] as const;
+  if (bounds[0] === 0n || bounds[0] > bounds[1] || bounds[1] > xidMax) return false;
+  const xids = open === "" ? [] : open.split(",").map(BigInt);
+  return xids.every(
+    (xid, index) => xid >= bounds[0] && xid < bounds[1] && (index === 0 || xid > xids[index - 1]!),
+  );
 }
 
 function isCount(value: unknown): value is number {

@@ -30,6 +30,7 @@ import { JsonTextDecoder } from "./json-text.ts";
 import { createMessageService, type MessageServiceParts } from "./message-service.ts";
 import { createTenantService, type TenantServiceParts } from "./tenant-service.ts";
 import { createTransformerService, type TransformerServiceParts } from "./transformer-service.ts";
+import { createWordedValidator } from "./validation.ts";
 import { createWebhookService, type WebhookServiceParts } from "./webhook-service.ts";
 
 export interface RpcParts
@@ -78,7 +79,10 @@ export function handlerOptions(parts: RpcParts) {
   return {
     requestGate: guard(parts),
     // The first one is the outermost: it sees what the rules and the handlers throw.
-    interceptors: [createErrorInterceptor(parts.log), createValidateInterceptor()],
+    interceptors: [
+      createErrorInterceptor(parts.log),
+      createValidateInterceptor({ validator: createWordedValidator() }),
+    ],
     readMaxBytes: requestBytesMax,
     maxTimeoutMs: timeoutMaxMs,
     jsonOptions,

@@ -22,3 +22,10 @@ export function notingAttempts(attempts: string, number: string): string {
 export const oldAttemptBatchesText = `DELETE FROM attempt_batch WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM (SELECT ctid, recorded_at FROM attempt_batch ORDER BY xid LIMIT $2) AS first
   WHERE recorded_at <= $1))`;
+
+/**
+ * Deletes rows whose transactions are yet to come: a database that was restored on another server brings them along, and
+ * they would be news again once that server has come so far.
+ */
+export const foreignAttemptBatchesText = `DELETE FROM attempt_batch WHERE ctid = ANY(ARRAY(
+  SELECT ctid FROM attempt_batch WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) LIMIT $1))`;

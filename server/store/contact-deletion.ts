@@ -22,7 +22,7 @@ import {
 } from "./contact-log.ts";
 import { type LoggedName, listNames } from "./contact-names.ts";
 import { type Contact, getContact, lockContact } from "./contact-records.ts";
-import { isRepeatable } from "./faults.ts";
+import { isRepeatable, isTableGone } from "./faults.ts";
 import { eraseMalformed } from "./malformed.ts";
 import type { Database } from "./orm.ts";
 
@@ -65,7 +65,12 @@ async function eraseLog(database: Database, tenantId: number, named: Named, now:
         database
           .em()
           .transactional((em) => eraseLogged(em as EntityManager, tenantId, named, partition, null, now)),
-      );
+      ).catch((error: unknown) => {
+        // Retention has dropped the day meanwhile, with all that was in it.
+        if (isTableGone(error)) return null;
+        throw error;
+      });
+      if (found === null) break;
       add(erased, found);
       if (found.eventCount < batchMax) break;
     }

@@ -15,6 +15,11 @@ export function isRepeatable(error: unknown): boolean {
   return code === "23514" && (error as { constraint?: unknown }).constraint === undefined;
 }
 
+/** A table that the statement names is not there any more. */
+export function isTableGone(error: unknown): boolean {
+  return sqlState(error) === "42P01";
+}
+
 const networkCodes = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTFOUND", "EAI_AGAIN"]);
 /** What pg says when a connection breaks or none comes; such errors carry no code. */
 const brokenConnection =

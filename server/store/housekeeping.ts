@@ -6,7 +6,7 @@
 import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import { firstIdAt } from "../domain/ids.ts";
-import { attemptBatchesKeptMs, oldAttemptBatchesText } from "./attempt-batches.ts";
+import { attemptBatchesKeptMs, foreignAttemptBatchesText, oldAttemptBatchesText } from "./attempt-batches.ts";
 import { keptMs } from "./idempotency.ts";
 import { mediaLinkKeptMs } from "./media-links.ts";
 import type { Database } from "./orm.ts";
@@ -50,6 +50,7 @@ export function createHousekeeper(
     const daysAgo = (days: number) => new Date(now.getTime() - days * dayMs);
     await deleteInBatches(malformedText, daysAgo(settings.logDays));
     await deleteInBatches(auditText, daysAgo(settings.auditDays));
+    await deleteInBatches(foreignAttemptBatchesText);
     await deleteInBatches(oldAttemptBatchesText, new Date(now.getTime() - attemptBatchesKeptMs));
     await deleteInBatches(recoveryText, daysAgo(recoveryDays));
     await deleteInBatches(
@@ -63,10 +64,10 @@ export function createHousekeeper(
 
   async function deleteInBatches(
     text: string,
-    before: Date | number | string,
+    before?: Date | number | string,
     beforeId?: string,
   ): Promise<void> {
-    const values = [before, batchRowsMax, ...(beforeId === undefined ? [] : [beforeId])];
+    const values = [before, batchRowsMax, beforeId].filter((value) => value !== undefined);
     for (let batch = 0; batch < batchesMax && !isClosed; batch++) {
       const deleted = await database.pool.query(text, values);
       if ((deleted.rowCount ?? 0) < batchRowsMax) return;

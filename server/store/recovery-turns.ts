@@ -45,7 +45,9 @@ const columns = `id, tenant_id, client_id, webhook_id, states, event_types, sinc
 
 /**
  * Takes recoveries that are not settled, or renews the lease of those that this process has. Safe to call from several
- * processes: one that another has is left to it until its lease ends.
+ * processes: one that another has is left to it until its lease ends. Where there are more than `limit`, those that
+ * have something to take up and those that only wait for endings (a paused webhook's may wait for weeks) have half of the
+ * places each, and in each half those come first that were held longest ago.
  *
  * @returns `[]` when there is nothing to do
  */
@@ -60,9 +62,12 @@ export async function claimRecoveries(
     name: "claim-recoveries",
     text: `UPDATE recovery SET holder_id = $1, leased_until = $3
       WHERE id = ANY(ARRAY(
-        SELECT id FROM recovery
-        WHERE NOT is_settled AND (holder_id IS NULL OR holder_id = $1 OR leased_until < $2)
-        ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED))
+        SELECT r.id FROM recovery r JOIN (
+          SELECT id, row_number() OVER (
+            PARTITION BY state = 'running' AND NOT is_walked ORDER BY leased_until NULLS FIRST, id) AS place
+          FROM recovery WHERE NOT is_settled) AS placed USING (id)
+        WHERE NOT r.is_settled AND (r.holder_id IS NULL OR r.holder_id = $1 OR r.leased_until < $2)
+        ORDER BY placed.place LIMIT $4 FOR UPDATE OF r SKIP LOCKED))
       RETURNING ${columns}`,
     values: [holderId, now, leasedUntil, limit],
   });

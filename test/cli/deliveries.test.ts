@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startDatabaseProxy } from "../helpers/database-proxy.ts";
 import { operatorKey, startTestGateway, type TestGateway } from "../helpers/gateway.ts";
 import { type Receiver, startReceiver } from "../helpers/receiver.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -133,6 +134,40 @@ describe("deliveries", () => {
       expect(lines.some(({ delivery }) => delivery.id === known)).toBe(false);
     } finally {
       child.kill("SIGKILL");
+    }
+  });
+
+  test("are followed on without a gap when the connection broke in the middle", async () => {
+    const proxy = await startDatabaseProxy(gateway.url());
+    const child = posthorn.start(["deliveries", "tail", "--json"], { env: { POSTHORN_URL: proxy.url } });
+    const ids: string[] = [];
+    const notes: string[] = [];
+    createInterface({ input: child.stdout! }).on("line", (line) => ids.push(JSON.parse(line).delivery.id));
+    createInterface({ input: child.stderr! }).on("line", (line) => notes.push(line));
+    const untilSeen = (id: string) =>
+      waitFor(
+        `line of ${id}`,
+        () => ({ ids, notes, exitCode: child.exitCode }),
+        (seen) => seen.ids.includes(id),
+      );
+    try {
+      await waitFor(
+        "word that it follows",
+        () => notes,
+        (seen) => seen.length > 0,
+      );
+      const before = await deliver("wamid.before", 200);
+      await untilSeen(before);
+      proxy.cut();
+      const missed = await deliver("wamid.missed", 200);
+      proxy.mend();
+      await untilSeen(missed);
+      const after = await deliver("wamid.after", 200);
+      await untilSeen(after);
+      expect(ids.slice(ids.indexOf(before))).toEqual([before, missed, after]);
+    } finally {
+      child.kill("SIGKILL");
+      await proxy.close();
     }
   });
 

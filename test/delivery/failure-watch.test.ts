@@ -244,6 +244,29 @@ describe("the count starts anew", () => {
   });
 });
 
+test("a failure counts once, whatever fails after it was told", async () => {
+  const webhookId = await store.addWebhook();
+  const one = startProcess();
+  await store.pool.query("DELETE FROM failure_streak");
+  // The look at what was told is refused, and only that.
+  await store.pool.query(
+    `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+       IF EXISTS (SELECT FROM failure_streak) THEN RAISE EXCEPTION 'refused'; END IF; RETURN NULL; END $$`,
+  );
+  await store.pool.query(
+    "CREATE TRIGGER refuse BEFORE DELETE ON failure_streak FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+  );
+  one.note(webhookId, "failed", inDays(0));
+  await one.flush();
+  await store.pool.query("DROP FUNCTION refuse CASCADE");
+  one.note(webhookId, "failed", inDays(1));
+  await one.flush();
+  const { rows } = await store.pool.query("SELECT failed_count FROM failure_streak WHERE webhook_id = $1", [
+    webhookId,
+  ]);
+  expect(rows).toEqual([{ failed_count: 2 }]);
+});
+
 test("attempts that made no request do not count", async () => {
   const webhookId = await store.addWebhook();
   const one = startProcess();

@@ -51,6 +51,7 @@ async function openPublisher(options: { autoClients?: boolean; now?: () => numbe
       autoClients: options.autoClients ?? true,
       leaseMs: 20_000,
       batchEventsMax: 500,
+      batchBytesMax: 4 * 1024 * 1024,
       queueEventsMax: 10_000,
     },
   );
@@ -220,6 +221,40 @@ test("an event is stored as what it is although the clock leaps into another day
       expect([step, published!.eventId]).toEqual([step, expect.any(String)]);
     }
     expect(await queryRows(store.url)("SELECT FROM malformed_body")).toEqual([]);
+  } finally {
+    await publisher.close();
+  }
+});
+
+test("an event does not wait for the thousands that another tenant has queued before it", async () => {
+  const query = queryRows(store.url);
+  await query("UPDATE configuration SET version = version + 1");
+  const version = "(SELECT version FROM configuration)";
+  await query(`INSERT INTO tenant (id, name, version, created_at) VALUES (2, 'small', ${version}, now())`);
+  await query(
+    `INSERT INTO client (id, tenant_id, client_ref, version, created_at) VALUES (900, 2, 'small', ${version}, now())`,
+  );
+  await query(
+    `INSERT INTO phone_number (phone_number_id, client_id, version, created_at) VALUES ('902', 900, ${version}, now())`,
+  );
+  const publisher = await openPublisher();
+  try {
+    await publisher.publish(anInboundBody(aTextMessage({ id: "wamid.large-first" })));
+    let storedCount = 0;
+    const large = Array.from({ length: 50 }, async (_, call) => {
+      const messages = Array.from({ length: 100 }, (_, index) =>
+        aTextMessage({ id: `wamid.large-${call}-${index}` }),
+      );
+      const published = await publisher.publish(anEnvelope([aChange({ messages })]));
+      storedCount += published.length;
+    });
+    const metadata = { phone_number_id: "902" };
+    const messages = [aTextMessage({ id: "wamid.small" })];
+    await publisher.publish(anEnvelope([{ field: "messages", value: { metadata, messages } }]));
+    // The commit that was under way, and the next, which it shares.
+    expect(storedCount).toBeLessThanOrEqual(1_000);
+    await Promise.all(large);
+    expect(storedCount).toBe(5_000);
   } finally {
     await publisher.close();
   }

@@ -1,4 +1,5 @@
 import pg from "pg";
+import pino from "pino";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { systemClock } from "../../server/clock.ts";
 import { loadConfig } from "../../server/config.ts";
@@ -8,6 +9,7 @@ import {
   type WatchEntry,
   type Watches,
 } from "../../server/delivery/watches.ts";
+import { createHousekeeper } from "../../server/store/housekeeping.ts";
 import { openStore, type Store } from "../store/open-store.ts";
 
 const everything = { webhookId: null, states: [], eventType: null, since: null, until: null };
@@ -114,6 +116,36 @@ test("one that had caught up and falls behind is cut off; one that is catching u
   await next.next();
   expect([await nextId(next), await nextId(next)]).toEqual([taken, old]);
   await next.return();
+});
+
+test("what a database brought along from another server is told to nobody, and deleted", async () => {
+  await store.pool.query("UPDATE webhook SET client_id = NULL");
+  const id = await logAttempt(store.pool);
+  const stream = watch();
+  await stream.next();
+  // Numbers of transactions are kept by a dump, and begin anew where it is restored.
+  const foreign = "(pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1000000)::text::xid8";
+  await store.pool.query(
+    `INSERT INTO attempt_batch (xid, webhook_ids, delivery_ids, numbers)
+     VALUES (${foreign}, '{${webhookId}}', '{${id}}', '{1}')`,
+  );
+  const next = await logAttempt(store.pool);
+  expect(await nextId(stream)).toBe(next);
+  const last = await logAttempt(store.pool);
+  expect(await nextId(stream)).toBe(last);
+  await stream.return();
+  const clock = { now: () => new Date(), sleep: systemClock.sleep };
+  const housekeeper = createHousekeeper(
+    { database: store.database, clock, log: pino({ level: "silent" }) },
+    { logDays: 30, conversationDays: 0, auditDays: 400 },
+  );
+  await housekeeper.sweep();
+  await housekeeper.close();
+  const left = await store.pool.query(
+    "SELECT FROM attempt_batch WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())",
+  );
+  expect(left.rowCount).toBe(0);
+  expect((await store.pool.query("SELECT FROM attempt_batch")).rowCount).toBeGreaterThan(0);
 });
 
 test("another tenant's attempts are not told, nor those of a webhook that a narrowed caller may not see", async () => {

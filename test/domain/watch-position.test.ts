@@ -21,6 +21,11 @@ test.each<[string, unknown]>([
   ["a time that is none", changed(1, "yesterday")],
   ["a snapshot with more in it", changed(2, "1:2:'; DROP TABLE attempt")],
   ["a snapshot that is none", changed(3, "1")],
+  ["a snapshot that ends before it begins", changed(2, "3:2:")],
+  ["a snapshot of no transaction", changed(2, "0:2:")],
+  ["a snapshot with open transactions outside of it", changed(2, "3:9:9")],
+  ["a snapshot with open transactions in no order", changed(2, "3:9:5,4")],
+  ["a snapshot with a number too large", changed(3, "1:18446744073709551616:")],
   ["a transaction that is none", changed(4, "-1")],
   ["half a place", changed(5, 0.5)],
 ])("%s is no position", (_, value) => {

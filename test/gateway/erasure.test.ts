@@ -1,6 +1,7 @@
 import { randomFillSync } from "node:crypto";
+import pg from "pg";
 import { expect, test } from "vitest";
-import { createIdSource } from "../../server/domain/ids.ts";
+import { createIdSource, firstIdAt } from "../../server/domain/ids.ts";
 import { startTestGateway } from "../helpers/gateway.ts";
 import { startReceiver } from "../helpers/receiver.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -132,6 +133,41 @@ test("an attempt that is in flight while its contact is deleted leaves nothing o
     expect([retried.status, retried.body.code]).toEqual([400, "failed_precondition"]);
   } finally {
     await slow.close();
+  }
+});
+
+test("a day of the log that retention drops meanwhile is in the way of no erasure", async () => {
+  const phone = aPhone();
+  await say({ phone }, "hello");
+  const [contact] = await contactsOf({ phone });
+  const [today] = await rows("SELECT tableoid::regclass::text AS name FROM event ORDER BY id DESC LIMIT 1");
+  await rows("CREATE TABLE event_2098_01_01 (LIKE event INCLUDING ALL)");
+  await rows(
+    `ALTER TABLE event ATTACH PARTITION event_2098_01_01
+     FOR VALUES FROM ('${firstIdAt(Date.UTC(2098, 0, 1))}') TO ('${firstIdAt(Date.UTC(2098, 0, 2))}')`,
+  );
+  const holder = new pg.Client({ connectionString: gateway.databaseUrl });
+  await holder.connect();
+  try {
+    await holder.query("BEGIN");
+    await holder.query(`LOCK TABLE ${today!.name} IN ACCESS EXCLUSIVE MODE`);
+    const erasing = gateway.call("ContactService/DeleteContact", { user_id: contact!.user_id });
+    await waitFor(
+      "erasure that has come to today",
+      () =>
+        rows("SELECT FROM pg_locks WHERE NOT granted AND mode = 'RowShareLock' AND relation = $1::regclass", [
+          today!.name,
+        ]),
+      (waiting) => waiting.length > 0,
+    );
+    await rows("ALTER TABLE event DETACH PARTITION event_2098_01_01 CONCURRENTLY");
+    await rows("DROP TABLE event_2098_01_01");
+    await holder.query("COMMIT");
+    const { status, body } = await erasing;
+    expect([status, body.message]).toEqual([200, undefined]);
+    expect(body).toMatchObject({ deleted_message_count: 1, erased_event_count: 1 });
+  } finally {
+    await holder.end();
   }
 });
 

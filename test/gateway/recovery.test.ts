@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../server/clock.ts";
+import { loadConfig } from "../../server/config.ts";
 import { openTestDatabase } from "../helpers/database.ts";
 import {
   type GatewayClient,
@@ -441,6 +442,59 @@ describe("a recovery goes on", () => {
     expect(again).toHaveLength(150);
     // At 50 a second for both together, the last of 150 cannot come before some three seconds have passed.
     expect(again.at(-1)!.receivedAt.getTime() - startedAt).toBeGreaterThan(2_400);
+  }, 60_000);
+});
+
+describe("recoveries that are more than a process works on at once", () => {
+  const twoAtOnce = {
+    recovery: { ...loadConfig({}, { coreCount: 2 }).recovery, heldMax: 2, pollMs: 100 },
+  };
+
+  /** Webhooks with so many failed deliveries each, and endpoints that take them now. */
+  async function startFailed(count: number, deliveryCount: number) {
+    const gateway = await startGateway({ overrides: twoAtOnce });
+    const endpoints = await Promise.all(Array.from({ length: count }, () => startEndpoint()));
+    const ids: number[] = [];
+    for (const { url } of endpoints) ids.push((await gateway.createWebhook({ webhooks: url })).id);
+    await post(gateway, 0, deliveryCount);
+    await gateway.waitForStates(count * deliveryCount, ["failed"]);
+    for (const endpoint of endpoints) endpoint.answer = {};
+    return { gateway, ids };
+  }
+
+  test("go on beside those that wait for paused webhooks, which end when they can", async () => {
+    const { gateway, ids } = await startFailed(3, 3);
+    const [open, ...paused] = ids;
+    const waiting: string[] = [];
+    for (const webhook_id of paused) {
+      await gateway.updateWebhook(webhook_id, { paused: true });
+      const { id } = await start(gateway, { webhook_id, rate_per_second: 1_000 });
+      waiting.push(id);
+      await waitFor(
+        "recovery that has taken up everything",
+        () => show(gateway, id),
+        ({ under_way }) => under_way === 3,
+      );
+    }
+    const going = await start(gateway, { webhook_id: open, rate_per_second: 1_000 });
+    expect(await untilDone(gateway, going.id)).toMatchObject({ delivered: 3 });
+    for (const id of waiting) expect((await show(gateway, id)).state).toBe("running");
+    for (const webhook_id of paused) await gateway.updateWebhook(webhook_id, { paused: false });
+    for (const id of waiting) expect(await untilDone(gateway, id)).toMatchObject({ delivered: 3 });
+  }, 60_000);
+
+  test("take turns, so that a short one need not wait for the end of long ones", async () => {
+    const { gateway, ids } = await startFailed(3, 60);
+    const long = [
+      await start(gateway, { webhook_id: ids[0], rate_per_second: 1 }),
+      await start(gateway, { webhook_id: ids[1], rate_per_second: 1 }),
+    ];
+    const short = await start(gateway, { webhook_id: ids[2], rate_per_second: 1_000 });
+    expect(await untilDone(gateway, short.id)).toMatchObject({ delivered: 60 });
+    for (const { id } of long) {
+      const { state, done } = await show(gateway, id);
+      expect([state, done < 60]).toEqual(["running", true]);
+    }
   }, 60_000);
 });
 

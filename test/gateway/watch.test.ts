@@ -7,6 +7,7 @@ import {
   type WatchDeliveriesResponse,
 } from "../../gen/posthorn/v1/delivery_service_pb.ts";
 import { systemClock } from "../../server/clock.ts";
+import { loadConfig } from "../../server/config.ts";
 import { openTestDatabase } from "../helpers/database.ts";
 import {
   operatorKey,
@@ -334,11 +335,46 @@ describe("WatchDeliveries", () => {
     expect([...names, ...rest.map(nameOf)].sort()).toEqual(await loggedNames(gateway));
   }, 60_000);
 
+  test.each<Transport>(["connect", "gRPC"])(
+    "breaks off one who reads nothing for very long, so that its place is free, over %s",
+    async (transport) => {
+      const { watches } = loadConfig({}, { coreCount: 2 });
+      const gateway = await startGateway({
+        overrides: { watches: { ...watches, abandonMs: 1_500, streamsPerCallerMax: 1 } },
+      });
+      const receiver = closing(await startReceiver({ answer: { status: 200, body: "x".repeat(8_192) } }));
+      await gateway.createWebhook({ webhooks: receiver.url });
+      const stop = new AbortController();
+      closers.push(async () => stop.abort());
+      const stream = clientOf(gateway, transport)
+        .watchDeliveries({}, { signal: stop.signal })
+        [Symbol.asyncIterator]();
+      await stream.next();
+      // More than lies in the buffers on the way.
+      for (let round = 0; round < 10; round++) await post(gateway, round * 200, round * 200 + 200);
+      await gateway.waitForStates(2_000, ["delivered"], {}, 30_000);
+      const next = await waitFor(
+        "place for another stream",
+        () => watch(gateway, {}).catch((error: unknown) => error),
+        (seen) => !(seen instanceof ConnectError),
+        20_000,
+      );
+      expect((next as Watch).messages).toHaveLength(1);
+    },
+    60_000,
+  );
+
   test.each([
     ["no token at all", "nonsense", Code.InvalidArgument],
     [
       "a place that this database has not come to",
       encode([1, Date.now(), "9:9000000000:", null, "0", 0]),
+      Code.InvalidArgument,
+    ],
+    ["a place that cannot be", encode([1, Date.now(), "9:3:", null, "0", 0]), Code.InvalidArgument],
+    [
+      "a place with more than a transaction's number holds",
+      encode([1, Date.now(), "1:2:", "99999999999999999999:99999999999999999999:", "0", 0]),
       Code.InvalidArgument,
     ],
     [

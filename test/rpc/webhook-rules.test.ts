@@ -168,7 +168,7 @@ const refusals: Refusal[] = [
     rule: "a transformer has a name",
     given: { transformer: "Not A Name" },
     field: "transformer",
-    text: "transformer: does not match regex pattern `^[a-z][a-z0-9-]{0,63}$` [string.pattern]",
+    text: "transformer: must be 1 to 64 lower-case letters, digits or -, the first a letter [string.pattern]",
   },
   ...[
     "message.deleted",

@@ -15,12 +15,16 @@ export const madePayload: MadePayload = {
 };
 
 /** What a thread tells of an attempt, with what the rules make of it. */
-export function aSettledAttempt(claimed: ClaimedDelivery, outcome: Outcome): SettledAttempt {
+export function aSettledAttempt(
+  claimed: ClaimedDelivery,
+  outcome: Outcome,
+  startedAt: Date = storeNow,
+): SettledAttempt {
   const reported = {
     deliveryId: claimed.id,
     webhookId: claimed.webhookId,
     attemptNumber: claimed.attemptNumber,
-    startedAtMs: storeNow.getTime(),
+    startedAtMs: startedAt.getTime(),
     durationMs: 13,
   };
   const payload = claimed.payload === null ? madePayload : null;
