@@ -9,4 +9,4 @@ export function keepHeapSmall(): void {
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
 }
 
-const heapGrowingPercent = 30;
+const heapGrowingPercent = 60;

@@ -84,7 +84,7 @@ export function addDeliveries(deliveries: Command): void {
     const filter = filterOf(options);
     await followAttempts(
       // No deadline: it lasts until somebody ends it.
-      (resumeToken) => service.watchDeliveries({ ...filter, resumeToken }, { timeoutMs: 0 }),
+      (resumeToken, signal) => service.watchDeliveries({ ...filter, resumeToken }, { timeoutMs: 0, signal }),
       options.json === true,
     );
   });

@@ -9,24 +9,31 @@ import {
 import { type Fields, printNote, showText, showTime, toFields } from "./output.ts";
 
 const tryAgainMs = 2_000;
+/** The gateway shows a sign of life every 15 seconds. */
+const silenceMaxDefaultMs = 45_000;
 
 /**
  * Runs until the process is stopped. A gateway that is away, stops, breaks off or is busy is waited for, and nothing is
  * left out.
  *
- * @param watch  opens the stream, from where the token says (empty = from now on)
+ * @param watch         opens the stream, from where the token says (empty = from now on), until the signal ends it
+ * @param silenceMaxMs  a stream that says nothing for so long is opened anew: what is at its other end may be gone
  * @throws ConnectError for what waiting does not mend
  */
 export async function followAttempts(
-  watch: (resumeToken: string) => AsyncIterable<WatchDeliveriesResponse>,
+  watch: (resumeToken: string, signal: AbortSignal) => AsyncIterable<WatchDeliveriesResponse>,
   asJson: boolean,
+  silenceMaxMs = silenceMaxDefaultMs,
 ): Promise<never> {
   let resumeToken = "";
   let isAway = false;
   for (;;) {
     let hasBegun = false;
+    const silent = new AbortController();
+    const timer = setTimeout(() => silent.abort(), silenceMaxMs);
     try {
-      for await (const message of watch(resumeToken)) {
+      for await (const message of watch(resumeToken, silent.signal)) {
+        timer.refresh();
         if (resumeToken === "") printNote("Following attempts; Ctrl+C ends it.");
         resumeToken = message.resumeToken;
         isAway = false;
@@ -34,9 +41,12 @@ export async function followAttempts(
         if (message.attempt) process.stdout.write(lineOf(message, asJson));
       }
     } catch (error) {
-      if (!isPassing(error, hasBegun)) throw error;
-      if (!isAway) printNote(`posthorn: ${(error as ConnectError).rawMessage}; trying again`);
+      if (!silent.signal.aborted && !isPassing(error, hasBegun)) throw error;
+      const reason = silent.signal.aborted ? "the gateway is silent" : (error as ConnectError).rawMessage;
+      if (!isAway) printNote(`posthorn: ${reason}; trying again`);
       isAway = true;
+    } finally {
+      clearTimeout(timer);
     }
     await sleep(tryAgainMs);
   }

@@ -73,12 +73,15 @@ interface Memory {
 }
 
 const looksInARowMax = 20;
+/** Starts that count at once: the connections are those that events are published on. Others are counted afterwards. */
+const countingAtStartMax = 2;
 
 export function createRecoveries(parts: RecoveriesParts, settings: RecoverySettings): Recoveries {
   const { database, directory, clock, log } = parts;
   const holderId = parts.ids.next();
   const memories = new Map<string, Memory>();
   let held: OpenRecovery[] = [];
+  let countingCount = 0;
   let claimedAtMs = Number.NEGATIVE_INFINITY;
   let isClosed = false;
   let rest = new AbortController();
@@ -211,8 +214,16 @@ export function createRecoveries(parts: RecoveriesParts, settings: RecoverySetti
       : Math.min(memory.settleWaitMs * 2, settings.settleEveryMaxMs);
   }
 
-  /** Null if it takes longer than `countAtStartMs`. */
+  /** Null if it takes longer than `countAtStartMs`, or others are being counted. */
   async function countAtStart(recovery: OpenRecovery): Promise<number | null> {
+    if (countingCount >= countingAtStartMax) return null;
+    countingCount += 1;
+    return await countInTime(recovery).finally(() => {
+      countingCount -= 1;
+    });
+  }
+
+  async function countInTime(recovery: OpenRecovery): Promise<number | null> {
     const endMs = clock.now().getTime() + settings.countAtStartMs;
     let count = 0;
     for (let position: Position | null = startPosition; position !== null; ) {

@@ -7,7 +7,8 @@
  *
  * Each watcher reads the log for itself and at its own pace: what it has not taken is in the database, not in memory. So
  * the engine waits for nobody, and what came while nobody watched is there all the same. A watcher that does not keep up
- * is cut off and told where it stands; so it is at shutdown. While nobody watches nothing is read.
+ * is cut off and told where it stands; so it is at shutdown. One that takes nothing at all cannot be told: its connection
+ * is broken after a while. While nobody watches nothing is read.
  */
 
 import type { Clock } from "../clock.ts";
@@ -44,6 +45,8 @@ export interface WatchAsked {
   isWelcome(): boolean;
   /** Ends the stream quietly. */
   signal: AbortSignal;
+  /** Breaks the connection. */
+  cutOff(): void;
 }
 
 export interface Watches {
@@ -70,6 +73,8 @@ export interface WatchSettings {
   signOfLifeMs: number;
   /** A watcher that does not take an entry for so long is cut off. */
   stallMaxMs: number;
+  /** The connection of one that still takes nothing after so long is broken: it cannot be told anything. */
+  abandonMs: number;
   /** So is one that had caught up and is behind by so much. */
   lagMaxMs: number;
   /** Attempts that are read at once with all that is known of them. */
@@ -87,10 +92,18 @@ export function createWatches(parts: { database: Database; clock: Clock }, setti
 
   async function* watch(asked: WatchAsked): AsyncGenerator<WatchEntry, void> {
     enter(asked.callerName);
+    let isIn = true;
+    const leaveOnce = () => {
+      if (isIn) leave(asked.callerName);
+      isIn = false;
+    };
+    // While an entry waits to be taken nothing runs here, and nobody comes back once the connection is broken.
+    asked.signal.addEventListener("abort", leaveOnce, { once: true });
     try {
       yield* follow(asked);
     } finally {
-      leave(asked.callerName);
+      asked.signal.removeEventListener("abort", leaveOnce);
+      leaveOnce();
     }
   }
 
@@ -108,25 +121,46 @@ export function createWatches(parts: { database: Database; clock: Clock }, setti
       const takenMs = clock.now().getTime() - sentAtMs;
       if (takenMs > settings.stallMaxMs) throw tooSlow(entryOf(null).resumeToken);
     };
+    let askedAtMs = clock.now().getTime();
+    // A page is read at once and may be taken for long.
+    const isOver = () => {
+      const nowMs = clock.now().getTime();
+      if (signal.aborted || isClosed) return true;
+      if (nowMs >= askedAtMs && nowMs - askedAtMs < settings.pollMs) return false;
+      askedAtMs = nowMs;
+      return !asked.isWelcome();
+    };
     while (!signal.aborted) {
       if (isClosed) throw stopping(entryOf(null).resumeToken);
       if (!asked.isWelcome()) throw new GatewayError("unauthenticated", "the key is revoked or expired");
       const silentMs = clock.now().getTime() - sentAtMs;
       if (silentMs >= settings.signOfLifeMs || silentMs < 0) {
         sentAtMs = clock.now().getTime();
-        yield entryOf(null);
+        const timer = setTimeout(asked.cutOff, settings.abandonMs);
+        try {
+          yield entryOf(null);
+        } finally {
+          clearTimeout(timer);
+        }
         noteTaken();
       }
       const found = await readNewAttempts(database, owner, filter.webhookId, position);
       if (hasCaughtUp && found.lagMs > settings.lagMaxMs) throw tooSlow(entryOf(null).resumeToken);
+      let isCut = false;
       for await (const { watched, at } of detailsOf(found, filter)) {
-        if (signal.aborted || isClosed) break;
+        isCut = isOver();
+        if (isCut) break;
         seen = at;
         sentAtMs = clock.now().getTime();
-        yield entryOf(watched);
+        const timer = setTimeout(asked.cutOff, settings.abandonMs);
+        try {
+          yield entryOf(watched);
+        } finally {
+          clearTimeout(timer);
+        }
         noteTaken();
       }
-      if (signal.aborted || isClosed) continue;
+      if (isCut) continue;
       position = found.position;
       seen = position;
       if (found.isMore) continue;

@@ -13,8 +13,12 @@
  * - A delivery is in one place: waiting, under one lease, or ended. It leaves a lease once.
  * - Whatever ends or extends a lease names the attempt that it was claimed for, and counts only while that very attempt
  *   holds it. Whoever comes late changes nothing and leaves no trace in the log.
- * - The log follows along: an attempt is in it if and only if it counted, and is there no later than its delivery goes on.
- * - Time comes from the caller as `now`, so that all processes go by one kind of clock.
+ * - The log follows along: a request, and an attempt that was lost, is in it if and only if it counted, and no later than
+ *   its delivery goes on.
+ * - What throws has changed nothing, or all of it if only the answer was lost. The same call may be made again, since what
+ *   counted once counts no second time; but for `release` and `expire`, which free a number that may be another's by then.
+ * - Instants are the callers'. An engine with a clock of its own (a server that holds messages back) may be late by the
+ *   difference, never early.
  *
  * Changes that operators and tenants ask for (canceling, sending again, retention) are made to the log, by `store/`. A
  * claim gives what is due by the log as it is then: nothing that was canceled, and what is to be sent again.

@@ -10,6 +10,7 @@ import { countDeliveries } from "../store/delivery-stats.ts";
 import type { Database } from "../store/orm.ts";
 import { type AuthParts, callerOf, isStillAdmitted } from "./auth.ts";
 import { fromAttempt, fromDelivery, toDeliveryFilter } from "./convert.ts";
+import { cutOffOf } from "./cut-off.ts";
 import { cutPage, pageSizeOf, readPageToken } from "./paging.ts";
 import { createRecoveryCalls, type RecoveryCallParts } from "./recovery-calls.ts";
 import { fromStats, toStatsRange } from "./stats-call.ts";
@@ -95,6 +96,7 @@ export function createDeliveryService(parts: DeliveryServiceParts): ServiceImpl<
         resumeToken: request.resumeToken,
         isWelcome: () => isStillAdmitted(caller, parts),
         signal: context.signal,
+        cutOff: cutOffOf(context),
       });
       for await (const { watched, resumeToken } of entries) {
         yield {

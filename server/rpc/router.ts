@@ -23,6 +23,7 @@ import { type AuditServiceParts, createAuditService } from "./audit-service.ts";
 import { type AuthParts, createGate } from "./auth.ts";
 import { type ClientServiceParts, createClientService } from "./client-service.ts";
 import { type ContactServiceParts, createContactService } from "./contact-service.ts";
+import { withCutOff } from "./cut-off.ts";
 import { createDeliveryService, type DeliveryServiceParts } from "./delivery-service.ts";
 import { createErrorInterceptor, toConnectError } from "./errors.ts";
 import { createEventService, type EventServiceParts } from "./event-service.ts";
@@ -69,6 +70,7 @@ const jsonOptions = {
 export function createRpcHandler(parts: RpcParts): RpcHandler {
   return connectNodeAdapter({
     ...handlerOptions(parts),
+    contextValues: withCutOff,
     routes: addServices(parts),
     ...(parts.fallback && { fallback: parts.fallback }),
   });

@@ -1,17 +1,20 @@
-/** What the suite of an engine's queue needs beside the queue itself. */
+/** What the suite of an engine's queue needs beside the queue itself, and the acts that its tests are made of. */
 
 import { settleLost } from "../../server/domain/delivery.ts";
-import type {
-  BrokenLease,
-  ClaimedDelivery,
-  LostAttempt,
-  NewDelivery,
-} from "../../server/domain/delivery-claim.ts";
+import type { BrokenLease, ClaimedDelivery, NewDelivery } from "../../server/domain/delivery-claim.ts";
 import type { DeliveryQueue } from "../../server/domain/delivery-queue.ts";
+import { aSettledAttempt, type Outcome } from "../store/reports.ts";
 
-export interface QueueLab<Change> {
+// biome-ignore lint/suspicious/noExplicitAny: a change is the engine's; tests hand it on
+export interface QueueLab<Change = any> {
   /** The queues of two processes that share their deliveries. */
   queues: readonly [DeliveryQueue<Change>, DeliveryQueue<Change>];
+  /** What both processes take for the time. */
+  now(): Date;
+  /** Settles when so much time has passed: at once, if the engine goes by what it is told. */
+  pass(ms: number): Promise<void>;
+  /** How long leases hold: longer than an act takes, and for an engine with a clock of its own not much longer. */
+  leaseMs: number;
   /** Commits what `change` did when it has settled; nothing of it is left if it rejects. */
   inChange(change: (change: Change) => Promise<unknown>): Promise<void>;
   addWebhook(): Promise<number>;
@@ -31,53 +34,75 @@ export interface Logged {
   attempts: string[];
 }
 
-export const labNow = new Date("2026-03-05T12:00:00.000Z");
-export const labTime = (sinceMs: number) => new Date(labNow.getTime() + sinceMs);
-export const leaseMs = 20_000;
-
-/**
- * Adds deliveries by a change of their own.
- *
- * @param options.dueAt        when all of them are due; `labNow` if it is left out
- * @param options.leasedUntil  set = all start at once, under this lease
- */
-export async function enqueue<Change>(
-  lab: QueueLab<Change>,
-  webhookId: number,
-  options: { count?: number; dueAt?: Date; leasedUntil?: Date } = {},
-): Promise<string[]> {
-  const { count = 1, dueAt = labNow, leasedUntil = null } = options;
-  const added = Array.from({ length: count }, () => aNewDelivery(lab, webhookId, leasedUntil));
-  await lab.inChange((change) => lab.queues[0].enqueue(change, added, dueAt));
-  return added.map(({ id }) => id);
-}
-
-export function aNewDelivery(
-  lab: Pick<QueueLab<unknown>, "newId">,
-  webhookId: number,
-  leasedUntil: Date | null = null,
-): NewDelivery {
-  const eventId = lab.newId();
-  return { id: lab.newId(), webhookId, tenantId: 1, eventId, eventType: "message.received", leasedUntil };
-}
-
-export async function claim(
-  queue: DeliveryQueue,
-  webhookId: number,
-  options: { room?: number; now?: Date } = {},
-): Promise<ClaimedDelivery[]> {
-  const { room = 100, now = labNow } = options;
-  const leasedUntil = new Date(now.getTime() + leaseMs);
-  return (await queue.claim([{ webhookId, room }], now, leasedUntil)).deliveries;
-}
-
 export const idsOf = (listed: readonly { id: string }[]) => listed.map(({ id }) => id);
 
-/** Broken leases with what the rules make of them. */
-export function lostOf(leases: readonly BrokenLease[], now: Date): LostAttempt[] {
-  return leases.map((lease) => ({
-    lease,
-    settlement: settleLost(lease.isResend, lease.lostInARow + 1, now),
-    startedAt: new Date(lease.leasedUntil.getTime() - leaseMs),
-  }));
+export type Acts = ReturnType<typeof createActs>;
+
+export function createActs(lab: QueueLab) {
+  const [here, there] = lab.queues;
+  const at = (sinceNowMs: number) => new Date(lab.now().getTime() + sinceNowMs);
+
+  function aNewDelivery(webhookId: number, leasedUntil: Date | null = null): NewDelivery {
+    const eventId = lab.newId();
+    return { id: lab.newId(), webhookId, tenantId: 1, eventId, eventType: "message.received", leasedUntil };
+  }
+
+  /** Adds deliveries that are due at once, or leased, by a change of their own; gives their ids. */
+  async function enqueue(webhookId: number, count = 1, leasedUntil: Date | null = null): Promise<string[]> {
+    const added = Array.from({ length: count }, () => aNewDelivery(webhookId, leasedUntil));
+    await lab.inChange((change) => here.enqueue(change, added, lab.now()));
+    return idsOf(added);
+  }
+
+  async function claim(queue: DeliveryQueue, webhookId: number, room = 100): Promise<ClaimedDelivery[]> {
+    return (await queue.claim([{ webhookId, room }], lab.now(), at(lab.leaseMs))).deliveries;
+  }
+
+  function settle(queue: DeliveryQueue, claimed: ClaimedDelivery, outcome: Outcome): Promise<Set<string>> {
+    return queue.settle([aSettledAttempt(claimed, outcome, lab.now())], lab.now());
+  }
+
+  /** Loses these leases, with what the rules make of them. */
+  async function lose(queue: DeliveryQueue, leases: readonly BrokenLease[]): Promise<number> {
+    const now = lab.now();
+    const lost = leases.map((lease) => ({
+      lease,
+      settlement: settleLost(lease.isResend, lease.lostInARow + 1, now),
+      startedAt: now,
+    }));
+    return await queue.lose(lost, [], now);
+  }
+
+  /** A delivery of a new webhook, claimed here. */
+  async function oneClaimed() {
+    const webhookId = await lab.addWebhook();
+    const [id] = await enqueue(webhookId);
+    const [claimed] = await claim(here, webhookId);
+    return { webhookId, id: id!, claimed: claimed! };
+  }
+
+  /** A delivery whose lease ran out here, and that was claimed there since. */
+  async function takenOver() {
+    const { webhookId, id, claimed } = await oneClaimed();
+    await lab.pass(lab.leaseMs + 1);
+    await lose(there, await there.listBroken(lab.now(), 10));
+    const [successor] = await claim(there, webhookId);
+    return { webhookId, id, late: claimed, successor: successor! };
+  }
+
+  return {
+    lab,
+    here,
+    there,
+    at,
+    aNewDelivery,
+    enqueue,
+    claim,
+    settle,
+    lose,
+    oneClaimed,
+    takenOver,
+    /** Longer than any wait that a test's attempts ask for. */
+    passAll: () => lab.pass(20 * lab.leaseMs),
+  };
 }

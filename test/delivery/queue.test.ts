@@ -1,17 +1,25 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type pg from "pg";
+import { describe, expect, test } from "vitest";
 import { openDatabase } from "../../server/store/orm.ts";
 import { createPostgresQueue } from "../../server/store/postgres-queue.ts";
-import { openStore } from "../store/open-store.ts";
+import { openStore, storeNow } from "../store/open-store.ts";
 import { aSettledAttempt } from "../store/reports.ts";
 import { testDeliveryQueue } from "./queue-contract.ts";
-import { claim, enqueue, labNow, type QueueLab } from "./queue-lab.ts";
+import { testQueueHistories } from "./queue-histories.ts";
+import { createActs, type QueueLab } from "./queue-lab.ts";
 
 /** Two processes' connections to one database. */
 async function openPostgresLab() {
   const store = await openStore();
   const other = await openDatabase(store.url, { onConnectionError: () => undefined });
-  const lab: QueueLab<Parameters<ReturnType<typeof createPostgresQueue>["enqueue"]>[0]> = {
+  let now = storeNow;
+  const lab: QueueLab<pg.ClientBase> = {
     queues: [createPostgresQueue(store.pool), createPostgresQueue(other.pool)],
+    now: () => now,
+    async pass(ms) {
+      now = new Date(now.getTime() + ms);
+    },
+    leaseMs: 20_000,
     async inChange(change) {
       const client = await store.pool.connect();
       try {
@@ -46,34 +54,32 @@ async function openPostgresLab() {
       await store.close();
     },
   };
-  return { lab, store };
+  return lab;
 }
 
 describe("a queue in PostgreSQL", () => {
-  testDeliveryQueue(async () => (await openPostgresLab()).lab);
-});
+  testDeliveryQueue(openPostgresLab);
+  testQueueHistories(openPostgresLab);
 
-describe("what is PostgreSQL's", () => {
-  let opened: Awaited<ReturnType<typeof openPostgresLab>>;
-  beforeAll(async () => {
-    opened = await openPostgresLab();
-  });
-  afterAll(() => opened.lab.close());
-
-  test("a batch with an attempt that the database refuses as data is refused whole, and known by its fault", async () => {
-    const { lab } = opened;
-    const [queue] = lab.queues;
-    const webhookId = await lab.addWebhook();
-    await enqueue(lab, webhookId, { count: 2 });
-    const [good, bad] = (await claim(queue, webhookId)).map((one) => aSettledAttempt(one, "failed"));
-    Object.assign(bad!.report, { errorMessage: "a character that no text holds: \u0000" });
-    const fault = await queue.settle([good!, bad!], labNow).then(
-      () => null,
-      (error: unknown) => error,
-    );
-    expect(queue.isDataFault(fault)).toBe(true);
-    expect(await lab.readLog(good!.report.deliveryId)).toMatchObject({ state: "delivering", attempts: [] });
-    expect(await queue.settle([good!], labNow)).toEqual(new Set([good!.report.deliveryId]));
-    expect(queue.isDataFault(new Error("Connection terminated"))).toBe(false);
+  test("refuses a batch whole in which an attempt is no data for the database, and knows that fault", async () => {
+    const lab = await openPostgresLab();
+    try {
+      const { here: queue, enqueue, claim } = createActs(lab);
+      const webhookId = await lab.addWebhook();
+      await enqueue(webhookId, 2);
+      const [good, bad] = (await claim(queue, webhookId)).map((one) => aSettledAttempt(one, "failed"));
+      Object.assign(bad!.report, { errorMessage: "a character that no text holds: \u0000" });
+      const fault = await queue.settle([good!, bad!], lab.now()).then(
+        () => null,
+        (error: unknown) => error,
+      );
+      expect(queue.isDataFault(fault)).toBe(true);
+      const { deliveryId } = good!.report;
+      expect(await lab.readLog(deliveryId)).toMatchObject({ state: "delivering", attempts: [] });
+      expect(await queue.settle([good!], lab.now())).toEqual(new Set([deliveryId]));
+      expect(queue.isDataFault(new Error("Connection terminated"))).toBe(false);
+    } finally {
+      await lab.close();
+    }
   });
 });

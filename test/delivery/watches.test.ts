@@ -38,6 +38,7 @@ function watch(changes: Partial<WatchAsked> = {}): AsyncGenerator<WatchEntry, vo
     resumeToken: "",
     isWelcome: () => true,
     signal: new AbortController().signal,
+    cutOff: () => undefined,
     ...changes,
   });
 }
@@ -102,6 +103,24 @@ test("one that does not take what it is given for too long is told where it stoo
   await next.next();
   expect(await nextId(next)).toBe(second);
   await next.return();
+});
+
+test("one that is not welcome any more gets nothing of what was read for it already", async () => {
+  let isWelcome = true;
+  const stream = watch({ isWelcome: () => isWelcome });
+  await stream.next();
+  const slow = new pg.Client({ connectionString: store.url });
+  await slow.connect();
+  await slow.query("BEGIN");
+  const first = await logAttempt(slow);
+  await logAttempt(slow);
+  await slow.query("COMMIT");
+  await slow.end();
+  expect(await nextId(stream)).toBe(first);
+  isWelcome = false;
+  ahead.ms = 1_000;
+  const error = await stream.next().catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ kind: "unauthenticated" });
 });
 
 test("one that had caught up and falls behind is cut off; one that is catching up is not", async () => {

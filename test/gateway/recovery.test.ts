@@ -1,3 +1,4 @@
+import pg from "pg";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../server/clock.ts";
 import { loadConfig } from "../../server/config.ts";
@@ -444,6 +445,31 @@ describe("a recovery goes on", () => {
     expect(again.at(-1)!.receivedAt.getTime() - startedAt).toBeGreaterThan(2_400);
   }, 60_000);
 });
+
+test("of many that are started at once few are counted at once, so that they leave connections to everybody", async () => {
+  const gateway = await startGateway();
+  const endpoint = await startEndpoint();
+  await gateway.createWebhook({ webhooks: endpoint.url });
+  const holder = new pg.Client({ connectionString: gateway.databaseUrl });
+  await holder.connect();
+  try {
+    await holder.query("BEGIN");
+    await holder.query("LOCK TABLE delivery IN ACCESS EXCLUSIVE MODE");
+    const started: RecoveryShown[] = [];
+    const starting = Array.from({ length: 10 }, async () => started.push(await start(gateway, {})));
+    await waitFor(
+      "starts that were not counted",
+      () => started,
+      (seen) => seen.length === 8,
+    );
+    expect(started.map(({ total }) => total)).toEqual(Array(8).fill(undefined));
+    await holder.query("COMMIT");
+    await Promise.all(starting);
+    for (const { id } of started) expect(await untilDone(gateway, id)).toMatchObject({ total: 0 });
+  } finally {
+    await holder.end();
+  }
+}, 60_000);
 
 describe("recoveries that are more than a process works on at once", () => {
   const twoAtOnce = {

@@ -335,12 +335,16 @@ describe("WatchDeliveries", () => {
     expect([...names, ...rest.map(nameOf)].sort()).toEqual(await loggedNames(gateway));
   }, 60_000);
 
-  test.each<Transport>(["connect", "gRPC"])(
-    "breaks off one who reads nothing for very long, so that its place is free, over %s",
-    async (transport) => {
+  test.each<[string, Transport, number]>([
+    ["is broken off after a while", "connect", 1_000],
+    ["is broken off after a while", "gRPC", 1_000],
+    ["leaves", "connect", 600_000],
+  ])(
+    "has a place again when one who reads nothing %s, over %s",
+    async (how, transport, abandonMs) => {
       const { watches } = loadConfig({}, { coreCount: 2 });
       const gateway = await startGateway({
-        overrides: { watches: { ...watches, abandonMs: 1_500, streamsPerCallerMax: 1 } },
+        overrides: { watches: { ...watches, abandonMs, streamsPerCallerMax: 1 } },
       });
       const receiver = closing(await startReceiver({ answer: { status: 200, body: "x".repeat(8_192) } }));
       await gateway.createWebhook({ webhooks: receiver.url });
@@ -353,9 +357,10 @@ describe("WatchDeliveries", () => {
       // More than lies in the buffers on the way.
       for (let round = 0; round < 10; round++) await post(gateway, round * 200, round * 200 + 200);
       await gateway.waitForStates(2_000, ["delivered"], {}, 30_000);
+      if (how === "leaves") stop.abort();
       const next = await waitFor(
         "place for another stream",
-        () => watch(gateway, {}).catch((error: unknown) => error),
+        () => watch(gateway).catch((error: unknown) => error),
         (seen) => !(seen instanceof ConnectError),
         20_000,
       );

@@ -123,6 +123,7 @@ export async function openRpcGateway(options: RpcGatewayOptions = {}) {
       autoClients: options.autoClients ?? true,
       leaseMs: 30_000,
       batchEventsMax: 500,
+      batchBytesMax: 4 * 1024 * 1024,
       queueEventsMax: 10_000,
     },
   );

@@ -57,7 +57,10 @@ describe("a key that is narrowed to a client", () => {
     const deliveries = new Map<number, string>();
     for (const [index, webhookId] of [mine, tenants, theirs].entries()) {
       const id = idAt(`2026-03-05T12:00:0${index}Z`);
-      deliveries.set(webhookId, await addDelivery(gateway, { id, webhookId, tenantId }));
+      deliveries.set(
+        webhookId,
+        await addDelivery(gateway, { id, webhookId, tenantId, body: Buffer.from("{}") }),
+      );
     }
     const { body } = await gateway.call("WebhookService/ListWebhooks", { page_size: 500 }, key.headers);
     const seen: number[] = body.webhooks.map((one: { id: number }) => one.id);

@@ -1914,9 +1914,10 @@ export const DeliveryService: GenService<{
    * most.
    *
    * It ends with `unavailable` when the gateway stops, `resource_exhausted` for a watcher that does not keep up (takes
-   * nothing for 10 seconds, or falls 30 seconds behind), `unauthenticated` when its key ends: the first two with a
-   * `WatchDeliveriesEnd` detail. `resource_exhausted` at once for a key with 8 streams on this process, `not_found` if
-   * `webhook_id` is not one of the tenant's, `failed_precondition` for a `resume_token` older than a day.
+   * nothing for 10 seconds, or falls 30 seconds behind; after a minute in which it takes nothing its connection is
+   * broken), `unauthenticated` when its key ends: the first two with a `WatchDeliveriesEnd` detail. `resource_exhausted`
+   * at once for a key with 8 streams on this process, `not_found` if `webhook_id` is not one of the tenant's,
+   * `failed_precondition` for a `resume_token` older than a day.
    *
    * @generated from rpc posthorn.v1.DeliveryService.WatchDeliveries
    */
