@@ -3,8 +3,8 @@
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { type Config, ConfigError, loadConfig } from "./config.ts";
-import { serveHelp } from "./help.ts";
 import { keepHeapSmall } from "./heap.ts";
+import { serveHelp } from "./help.ts";
 import { createLogger } from "./log.ts";
 
 /** EX_CONFIG and EX_USAGE of sysexits.h: starting again would not help, so a supervisor should not. */

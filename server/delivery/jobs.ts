@@ -52,7 +52,7 @@ export function buildJob(
     scheme: transformer.signature,
     payload: claimed.payload
       ? { kind: "made", ...claimed.payload }
-      : { kind: "transform", task: buildTask(event!, history, target) },
+      : { kind: "transform", task: buildTask(event!, history, target, transformer.readsConversation) },
     timeoutMs: limits.requestTimeoutMs,
     responseBytesMax: target.scheduleActivity ? limits.scheduleResponseBytesMax : limits.responseBytesMax,
     // A delivery that is sent once more had its answer; of events of other types the answer is left alone when it is
@@ -62,17 +62,23 @@ export function buildJob(
   };
 }
 
-/** What a transformer is given for an event of the webhook. */
+/**
+ * What a transformer is given for an event of the webhook.
+ *
+ * @param readsConversation  false = leave the conversation out
+ */
 export function buildTask(
   event: StoredEvent,
   history: History | null,
   target: Pick<WebhookTarget, "transformer" | "transformerOptions">,
+  readsConversation = true,
 ): TransformTask {
   return {
     transformer: target.transformer,
     options: target.transformerOptions ?? {},
     event: jobEvent(event),
-    conversation: event.conversation && jobConversation(event.conversation, history),
+    conversation:
+      readsConversation && event.conversation ? jobConversation(event.conversation, history) : null,
     mediaUrl: event.conversation?.mediaUrl ?? null,
   };
 }

@@ -324,6 +324,6 @@ function newEvent(
     conversationId: snapshot?.conversationId ?? null,
     sequence: snapshot?.sequence ?? null,
     details: JSON.stringify(details),
-    item: Buffer.from(event.itemJson),
+    item: event.itemJson,
   };
 }

@@ -31,14 +31,21 @@ export function intArray(values: readonly (number | null)[]): Buffer {
 }
 
 /** A parameter for `bigint[]`; numbers are to be safe integers. */
-export function bigintArray(values: readonly (number | bigint | string | null)[]): Buffer {
+export function bigintArray(values: readonly (number | string | null)[]): Buffer {
   const array = allocate(typeOids.bigint, values, 8);
   let offset = headBytes;
   for (const value of values) {
     if (value === null) offset = array.writeInt32BE(-1, offset);
-    else offset = array.writeBigInt64BE(BigInt(value), array.writeInt32BE(8, offset));
+    else offset = writeBigint(array, value, array.writeInt32BE(8, offset));
   }
   return array;
+}
+
+/** In two halves where a number holds it all: a `BigInt` is an object that would be thrown away at once. */
+function writeBigint(array: Buffer, value: number | string, offset: number): number {
+  const number = Number(value);
+  if (!Number.isSafeInteger(number)) return array.writeBigInt64BE(BigInt(value), offset);
+  return array.writeInt32BE(number >> 0, array.writeInt32BE(Math.floor(number / 2 ** 32), offset));
 }
 
 /** A parameter for `float8[]`. */
@@ -93,9 +100,18 @@ export function bytesArray(values: readonly (Uint8Array | null)[]): Buffer {
 
 /** A parameter for `text[]`. A lone surrogate becomes U+FFFD; U+0000 is refused by the database. */
 export function textArray(values: readonly (string | null | undefined)[]): Buffer {
+  return writeTexts(values, typeOids.text);
+}
+
+/** A parameter for `bytea[]` of texts in UTF-8. */
+export function utf8Array(values: readonly string[]): Buffer {
+  return writeTexts(values, typeOids.bytea);
+}
+
+function writeTexts(values: readonly (string | null | undefined)[], oid: number): Buffer {
   let bytesMax = headBytes;
   for (const value of values) bytesMax += lengthBytes + (value ? value.length * 3 : 0);
-  const array = writeHead(Buffer.allocUnsafe(bytesMax), typeOids.text, values);
+  const array = writeHead(Buffer.allocUnsafe(bytesMax), oid, values);
   let offset = headBytes;
   for (const value of values) {
     const written = value === null || value === undefined ? -1 : array.write(value, offset + lengthBytes);

@@ -8,7 +8,7 @@ import type pg from "pg";
 import type { NewDelivery } from "../domain/delivery-claim.ts";
 import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { ConversationEntry, Revision } from "../domain/event.ts";
-import { bigintArray, bytesArray, instantArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
+import { bigintArray, instantArray, intArray, textArray, utf8Array, uuidArray } from "./binary-arrays.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
 import {
   type ContactAsked,
@@ -215,8 +215,8 @@ export interface NewEvent {
   conversationId: string | null;
   sequence: number | null;
   details: string;
-  /** UTF-8 of the item's JSON. */
-  item: Uint8Array;
+  /** The item's JSON. */
+  item: string;
 }
 
 export interface NewMessage {
@@ -319,7 +319,7 @@ function insertEvents(client: pg.ClientBase, rows: readonly NewEvent[]): Promise
       bigintArray(rows.map((row) => row.conversationId)),
       bigintArray(rows.map((row) => row.sequence)),
       textArray(rows.map((row) => row.details)),
-      bytesArray(rows.map((row) => row.item)),
+      utf8Array(rows.map((row) => row.item)),
     ],
   });
 }

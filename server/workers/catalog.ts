@@ -1,5 +1,6 @@
 /** What the main thread knows of the transformers that its threads run. */
 
+import { eventOnlyTransformers } from "../../plugins/builtin.ts";
 import type { Transformer } from "../../plugins/transformer.ts";
 import type { SignatureScheme } from "../domain/webhook.ts";
 
@@ -9,6 +10,8 @@ export interface TransformerFacts {
   handles: readonly string[];
   /** Header of its partners beside Standard Webhooks; null = none. */
   signature: SignatureScheme | null;
+  /** False for those of ours that look at the event alone. */
+  readsConversation: boolean;
   /** How many messages of the conversation it wants with these options, 0 to 50. */
   historyCount(options: Record<string, unknown>): number;
 }
@@ -18,6 +21,7 @@ const historyMax = 50;
 export function describeTransformer(transformer: Transformer): TransformerFacts {
   const { history = 0 } = transformer;
   return {
+    readsConversation: !eventOnlyTransformers.has(transformer),
     name: transformer.name,
     version: transformer.version,
     handles: transformer.handles,

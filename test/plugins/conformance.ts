@@ -4,6 +4,7 @@
  */
 
 import { describe, expect, test } from "vitest";
+import { eventOnlyTransformers } from "../../plugins/builtin.ts";
 import { checkTransformer } from "../../plugins/testing.ts";
 import {
   payloadBytesMax,
@@ -44,6 +45,17 @@ export function describeConformance(transformer: Transformer, contentType = "app
     test("it is sound by the test kit's own measure", async () => {
       expect(await checkTransformer(transformer)).toEqual([]);
     });
+
+    test.runIf(eventOnlyTransformers.has(transformer))(
+      "it looks at the event alone, and gives the same without the conversation",
+      () => {
+        for (const { input } of hostileInputs(transformer)) {
+          expect(transformer.transform({ ...input(), conversation: null })).toEqual(
+            transformer.transform(input()),
+          );
+        }
+      },
+    );
 
     describe.each(hostileInputs(transformer))("given $what", ({ input }) => {
       test("it gives valid JSON or nothing, and no exception", () => {

@@ -7,6 +7,7 @@ import {
   intArray,
   numberArray,
   textArray,
+  utf8Array,
   uuidArray,
 } from "../../server/store/binary-arrays.ts";
 import { openStore, type Store } from "./open-store.ts";
@@ -23,9 +24,9 @@ test.each<[string, Buffer, Buffer, unknown[]]>([
   ["int[]", intArray([1, null, -2_147_483_648]), intArray([]), [1, null, -2_147_483_648]],
   [
     "bigint[]",
-    bigintArray(["9223372036854775807", null, 5, -5n]),
+    bigintArray(["9223372036854775807", null, 5, -5, 2 ** 40 + 3, -(2 ** 40) - 3, "-9223372036854775808"]),
     bigintArray([]),
-    ["9223372036854775807", null, "5", "-5"],
+    ["9223372036854775807", null, "5", "-5", "1099511627779", "-1099511627779", "-9223372036854775808"],
   ],
   ["float8[]", numberArray([1.5, null, -1e300]), numberArray([]), [1.5, null, -1e300]],
   [
@@ -47,6 +48,7 @@ test.each<[string, Buffer, Buffer, unknown[]]>([
     bytesArray([]),
     [Buffer.from([0, 255]), null, Buffer.alloc(0)],
   ],
+  ["bytea[]", utf8Array(["", "é€"]), utf8Array([]), [Buffer.alloc(0), Buffer.from("é€")]],
   [
     "text[]",
     textArray(["", null, 'a "quoted" \\ one, {with} NULL', "é€😀\ud800"]),
