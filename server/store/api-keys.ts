@@ -5,7 +5,7 @@
 
 import type pg from "pg";
 import { GatewayError } from "../domain/errors.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import { type Actor, noteAudit } from "./audit.ts";
 import { findClientId, readClientRefs } from "./client-refs.ts";
 import { changeConfiguration } from "./configuration.ts";

@@ -9,7 +9,7 @@ import type { EntityManager } from "@mikro-orm/postgresql";
 import { GatewayError } from "../domain/errors.ts";
 import { firstIdAt } from "../domain/ids.ts";
 import type { Access } from "./access.ts";
-import { plainArray, textArray } from "./arrays.ts";
+import { plainArray, textArray } from "./array-literals.ts";
 import { noteAudit } from "./audit.ts";
 import {
   batchMax,

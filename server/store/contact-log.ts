@@ -6,7 +6,7 @@
  */
 
 import type { EntityManager } from "@mikro-orm/postgresql";
-import { plainArray, textArray } from "./arrays.ts";
+import { plainArray, textArray } from "./array-literals.ts";
 import type { LoggedName } from "./contact-names.ts";
 import type { Contact } from "./contact-records.ts";
 import type { StoredDetails } from "./events.ts";

@@ -3,7 +3,7 @@
 import type { EntityManager } from "@mikro-orm/postgresql";
 import { GatewayError } from "../domain/errors.ts";
 import type { Access, Owner } from "./access.ts";
-import { textArray } from "./arrays.ts";
+import { textArray } from "./array-literals.ts";
 import { noteAudit } from "./audit.ts";
 import type { Database } from "./orm.ts";
 

@@ -3,7 +3,7 @@
 import type pg from "pg";
 import type { MadePayload } from "../domain/attempt-report.ts";
 import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
-import { bytesArray, plainArray, textArray } from "./arrays.ts";
+import { bytesArray, plainArray, textArray } from "./array-literals.ts";
 import { isLeased } from "./delivery-leases.ts";
 
 export interface NewPayload {

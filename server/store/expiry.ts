@@ -5,7 +5,7 @@
 
 import type pg from "pg";
 import type { ClaimedDelivery } from "../domain/delivery-claim.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import { isLeased } from "./delivery-leases.ts";
 import { notingFailures } from "./gateway-notices.ts";
 import type { Database } from "./orm.ts";

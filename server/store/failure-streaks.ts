@@ -5,7 +5,7 @@
 
 import type { EntityManager } from "@mikro-orm/postgresql";
 import type pg from "pg";
-import { instantArray, plainArray } from "./arrays.ts";
+import { instantArray, plainArray } from "./array-literals.ts";
 
 export interface FailureStreak {
   webhookId: number;

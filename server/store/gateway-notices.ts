@@ -13,7 +13,7 @@ import {
   type FailedDelivery,
   gatewayPrefix,
 } from "../domain/gateway-event.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import type { FailureStreak } from "./failure-streaks.ts";
 
 /**

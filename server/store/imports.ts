@@ -7,7 +7,7 @@
 
 import type pg from "pg";
 import type { ConversationEntry } from "../domain/event.ts";
-import { instantArray, plainArray, textArray } from "./arrays.ts";
+import { instantArray, plainArray, textArray } from "./array-literals.ts";
 
 /** Number of the first message that was sent in 1970; within what JavaScript can count, as all that follow are. */
 export const importedBase = -9_000_000_000_000_000;

@@ -1,6 +1,6 @@
 import type { EntityManager } from "@mikro-orm/postgresql";
 import { timeOfId } from "../domain/ids.ts";
-import { plainArray, textArray } from "./arrays.ts";
+import { plainArray, textArray } from "./array-literals.ts";
 import type { LoggedName } from "./contact-names.ts";
 import type { Database } from "./orm.ts";
 

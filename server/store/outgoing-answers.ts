@@ -1,7 +1,7 @@
 /** The messages that one answer scheduled, among themselves: each waits for the outcome of the one before. */
 
 import type pg from "pg";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 
 /** After an unclear outcome the next message of the answer waits this long for a status that clears it up. */
 const unclearHoldMs = 60_000;

@@ -5,7 +5,7 @@ import type pg from "pg";
 import { GatewayError } from "../domain/errors.ts";
 import type { MessageStatus, OutgoingContent, OutgoingState, Recipient } from "../domain/outgoing.ts";
 import type { Owner } from "./access.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import { inTransaction } from "./in-transaction.ts";
 import { lockAnswers, releaseNext } from "./outgoing-answers.ts";
 

@@ -2,7 +2,7 @@
 
 import type pg from "pg";
 import { recipientKey } from "../domain/outgoing.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import { inTransaction } from "./in-transaction.ts";
 import type { ClaimedMessage } from "./outgoing.ts";
 import { cancelRest, lockAnswers, releaseNext } from "./outgoing-answers.ts";

@@ -2,7 +2,7 @@
 
 import type pg from "pg";
 import type { MessageStatus, OutgoingContent, Recipient } from "../domain/outgoing.ts";
-import { plainArray, textArray } from "./arrays.ts";
+import { plainArray, textArray } from "./array-literals.ts";
 import { inTransaction } from "./in-transaction.ts";
 import { cancelRest, lockAnswers, releaseNext } from "./outgoing-answers.ts";
 

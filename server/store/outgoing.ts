@@ -8,7 +8,7 @@
 import type pg from "pg";
 import type { OutgoingContent, OutgoingType, Recipient } from "../domain/outgoing.ts";
 import { isWindowOpen, needsWindow, recipientKey } from "../domain/outgoing.ts";
-import { instantArray, plainArray } from "./arrays.ts";
+import { instantArray, plainArray } from "./array-literals.ts";
 import { inTransaction } from "./in-transaction.ts";
 import { cancelRest } from "./outgoing-answers.ts";
 import { changeLimits, lockLimits, type SendRates } from "./send-limits.ts";

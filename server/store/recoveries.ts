@@ -6,7 +6,7 @@ import { GatewayError } from "../domain/errors.ts";
 import { isUuid } from "../domain/ids.ts";
 import type { Recovery, RecoveryScope, RecoveryState } from "../domain/recovery.ts";
 import type { Access, Owner } from "./access.ts";
-import { plainArray, textArray } from "./arrays.ts";
+import { plainArray, textArray } from "./array-literals.ts";
 import { noteAudit } from "./audit.ts";
 import type { Database } from "./orm.ts";
 

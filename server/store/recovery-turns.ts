@@ -8,7 +8,7 @@
 import type pg from "pg";
 import type { DeliveryState } from "../domain/delivery.ts";
 import type { RecoveryState } from "../domain/recovery.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import { isMakeable } from "./delivery-changes.ts";
 
 /** A recovery that this process works on until its lease ends. */

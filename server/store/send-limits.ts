@@ -4,7 +4,7 @@
  */
 
 import type pg from "pg";
-import { plainArray, textArray } from "./arrays.ts";
+import { plainArray, textArray } from "./array-literals.ts";
 
 export interface SendRates {
   /** Messages of one number in a second. */

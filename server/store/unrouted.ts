@@ -6,7 +6,7 @@
 import type pg from "pg";
 import { GatewayError } from "../domain/errors.ts";
 import type { ImportedThread, IncomingEvent } from "../domain/event.ts";
-import { instantArray, plainArray, textArray } from "./arrays.ts";
+import { instantArray, plainArray, textArray } from "./array-literals.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
 import type { StoredDetails } from "./events.ts";
 import type { Database } from "./orm.ts";

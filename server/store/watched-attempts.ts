@@ -9,7 +9,7 @@
 import type { Attempt } from "../domain/attempt.ts";
 import type { WatchPosition } from "../domain/watch-position.ts";
 import type { Owner } from "./access.ts";
-import { plainArray } from "./arrays.ts";
+import { plainArray } from "./array-literals.ts";
 import {
   type AttemptColumns,
   attemptColumns,

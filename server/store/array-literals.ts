@@ -1,6 +1,7 @@
 /**
- * Column arrays for `unnest`: one parameter a column instead of one a value. pg would quote every element; ids and
- * numbers need no quotes, so their array literals are joined here.
+ * Column arrays for `unnest` as text, for statements that run now and then, and for those that MikroORM runs. The
+ * statements of the hot path send theirs in binary form (`binary-arrays.ts`). pg would quote every element; ids and numbers
+ * need no quotes, so their array literals are joined here.
  */
 
 /** A parameter for `uuid[]`, or any type whose text form needs no quoting. */

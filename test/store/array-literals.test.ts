@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { bytesArray, instantArray, plainArray, textArray } from "../../server/store/arrays.ts";
+import { bytesArray, instantArray, plainArray, textArray } from "../../server/store/array-literals.ts";
 import { openStore, type Store } from "./open-store.ts";
 
 let store: Store;
