@@ -3,10 +3,12 @@
 import { builtinTransformers } from "../../plugins/builtin.ts";
 import type { JobConversation, JobMessage, TransformTask } from "../../server/workers/job.ts";
 import { makePayload } from "../../server/workers/transform.ts";
+import { makePluginDirectory, openTestPlugins, pluginSource } from "../helpers/plugins.ts";
 import { aTextMessage, business, customer } from "../helpers/whatsapp-bodies.ts";
 import { makeBody } from "./bodies.ts";
 import { type Spread, spreadOf } from "./figures.ts";
 import type { Lab } from "./lab.ts";
+import { cpuSecondsOf } from "./processes.ts";
 import { writePayload } from "./relay-payload.ts";
 import type { Measure, Section } from "./section.ts";
 
@@ -14,10 +16,12 @@ const roundCount = 5;
 const payloadsPerRound = 20_000;
 const warmUpCount = 20_000;
 const budgetMs = 250;
+/** So many payloads are asked of a plugin at once. */
+const pluginBatch = 64;
 const timestamp = "1772712000";
 
-/** Whatever makes payloads: the transformers in this thread, or others that are reached in another way. */
-export interface PayloadMaker {
+/** Whatever makes payloads in this thread. */
+interface PayloadMaker {
   label: string;
   /** Makes one payload; rejects or throws if there is none. */
   make(): unknown;
@@ -31,12 +35,14 @@ export async function measureTransform(lab: Lab): Promise<Section> {
     const gateway = await measureMaker(maker, count);
     measures.push({ label: maker.label, unit: "µs", gateway, relay });
   }
+  measures.push(...(await measurePlugins(count)));
   return {
     name: "Payload",
     title: "Cost of making a payload",
     notes: [
       `${count.toLocaleString("en-US")} payloads a round, one after the other in one thread, whose processor time counts; a text message, with the messages of its conversation where told.`,
       "The relay's figure is its JSON.parse of the whole body and its JSON.stringify of the payload.",
+      `An operator's plugin runs in a process of its own: ${pluginBatch} payloads at once, the processor time of both processes.`,
     ],
     measures,
   };
@@ -54,6 +60,48 @@ async function measureMaker(maker: PayloadMaker, count: number): Promise<Spread>
     for (let index = 0; index < count; index++) await maker.make();
     const { user, system } = process.threadCpuUsage(before);
     rounds.push((user + system) / count);
+  }
+  return spreadOf(rounds);
+}
+
+/** Plugins as operators have them: loaded from a directory, reached over the border of a process. */
+async function measurePlugins(count: number): Promise<Measure[]> {
+  const directory = makePluginDirectory({
+    "item.ts": pluginSource("item", "return { message: input.event.item };"),
+    "talk.ts": pluginSource("talk", "return { messages: input.conversation.messages };", { history: 10 }),
+  });
+  const plugins = await openTestPlugins({ named: [directory.path] });
+  try {
+    const measures: Measure[] = [];
+    for (const [label, task] of [
+      ["operator's plugin", aTask("item", null)],
+      ["operator's plugin, history of 10 messages", aTask("talk", aConversation(10))],
+    ] as const) {
+      const make = async () => {
+        const made = await plugins.transform(task);
+        if (made.kind !== "made") throw new Error(`the plugin made nothing: ${made.kind}`);
+      };
+      measures.push({ label, unit: "µs", gateway: await measureBatches(make, count) });
+    }
+    return measures;
+  } finally {
+    await plugins.close();
+    directory.close();
+  }
+}
+
+/** Microseconds of processor time a payload, processes that this one started included; null where that is not told. */
+async function measureBatches(make: () => Promise<void>, count: number): Promise<Spread | null> {
+  const batchCount = Math.ceil(count / pluginBatch);
+  const makeBatch = () => Promise.all(Array.from({ length: pluginBatch }, make));
+  for (let batch = 0; batch < batchCount; batch++) await makeBatch();
+  const rounds: number[] = [];
+  for (let round = 0; round < roundCount; round++) {
+    const before = await cpuSecondsOf(process.pid, true);
+    for (let batch = 0; batch < batchCount; batch++) await makeBatch();
+    const after = await cpuSecondsOf(process.pid, true);
+    if (before === null || after === null) return null;
+    rounds.push(((after - before) * 1_000_000) / (batchCount * pluginBatch));
   }
   return spreadOf(rounds);
 }
