@@ -2,14 +2,16 @@
  * The contract between the gateway and a transformer plugin (`posthorn/plugin`).
  *
  * A transformer turns one event into the payload for one webhook. It gets plain data and gives plain data: no clock,
- * no I/O, no handle into the gateway. Below stands what is in the data; the functions that help to read and write it
- * have a file each in `sdk/`, and all of them come from here. Nothing of it imports anything of the gateway's.
+ * no I/O, no handle into the gateway. What it is given stands in `sdk/input.ts`, and the functions that help to read and
+ * write it have a file each beside that; all of it comes from here. Nothing of it imports anything of the gateway's.
  */
 
 import { DefinitionError, findDefinitionFaults } from "./sdk/definition.ts";
+import type { TransformerInput } from "./sdk/input.ts";
 
 export { contentOf, type MessageContent, readContent } from "./sdk/content.ts";
 export { DefinitionError, type DefinitionFault } from "./sdk/definition.ts";
+export type * from "./sdk/input.ts";
 export type * from "./sdk/items.ts";
 export { cleanText, isJsonObject, parseLossless } from "./sdk/json.ts";
 export { type Media, mediaOf } from "./sdk/media.ts";
@@ -17,84 +19,6 @@ export { type OptionsOf, optionFormats, readOptions } from "./sdk/options.ts";
 export { digitsOfPhone, toE164 } from "./sdk/phone.ts";
 export { readItem } from "./sdk/read-item.ts";
 export { timeOf, toIsoTime } from "./sdk/time.ts";
-
-/** The WhatsApp user as this very event names them; a part that the event lacks is null. */
-export interface EventUser {
-  /** Digits without `+`: the sender's of a message, the recipient's of a status or of a sent message. */
-  readonly phone: string | null;
-  /** Business-scoped user id, such as `US.13491208655302741918`. */
-  readonly bsuid: string | null;
-  /** `wa_id` as WhatsApp gave it beside the item. */
-  readonly waId: string | null;
-  /** Profile name as WhatsApp gave it beside the item. */
-  readonly profileName: string | null;
-}
-
-/** One thing that happened on WhatsApp, or that the gateway tells of itself (`posthorn.*`). */
-export interface TransformerEvent {
-  /** UUID; the same for every webhook that gets this event. */
-  readonly id: string;
-  /** `message.received`, `message.status`, `whatsapp.account_update`, … */
-  readonly type: string;
-  /** The raw WhatsApp item (a message, a status, a change's value, …), parsed. */
-  readonly item: unknown;
-  /** The same item as compact JSON text in which every number has its source text; see `parseLossless`. */
-  readonly itemJson: string;
-  /** When it happened by WhatsApp's clock; null when WhatsApp gave no time. */
-  readonly occurredAt: Date | null;
-  /** When the gateway took it in. */
-  readonly receivedAt: Date;
-  /** The business number's id at WhatsApp; null for account-level events. */
-  readonly phoneNumberId: string | null;
-  /** Digits of the business number, without `+`; null when WhatsApp gave none. */
-  readonly businessPhone: string | null;
-  readonly wabaId: string | null;
-  /** Name of the client (end business) that the event belongs to; null if it belongs to none. */
-  readonly clientRef: string | null;
-  readonly user: EventUser | null;
-}
-
-/** A message as its conversation shows it. */
-export interface ConversationMessage {
-  readonly sender: "user" | "bot";
-  /** Text to show: the body, a caption, the chosen button's title, …; `""` if there is none. */
-  readonly content: string;
-  readonly contentType: "text" | "image" | "audio" | "video" | "document" | "location";
-  readonly sentAt: Date;
-}
-
-/** One business number and one contact, as things stood when the event was committed. */
-export interface Conversation {
-  /** The contact's UUID. */
-  readonly userId: string;
-  /** Digits without `+`; null when only the business-scoped id is known. */
-  readonly phone: string | null;
-  readonly bsuid: string | null;
-  /** Stored name, else profile name, `""` if unknown. */
-  readonly name: string;
-  readonly note: string;
-  readonly noteAutomation: string;
-  readonly labels: readonly string[];
-  /** Newest first, this event's message first; as many as the transformer's `history` asks for. */
-  readonly messages: readonly ConversationMessage[];
-  /** The newest message of each side in the whole conversation, however far back; null if there is none. */
-  readonly lastUserMessage: ConversationMessage | null;
-  readonly lastBotMessage: ConversationMessage | null;
-}
-
-/** A webhook's `transformer_options`. */
-export type TransformerOptions = Readonly<Record<string, unknown>>;
-
-/** What `transform` is called with: plain data, to be read and not changed. */
-export interface TransformerInput {
-  readonly event: TransformerEvent;
-  /** Null when the event is no message of a conversation (a status, a reaction, a system notice, …). */
-  readonly conversation: Conversation | null;
-  /** The webhook's `transformer_options`, checked against `optionsSchema`; `{}` if it has none. */
-  readonly options: TransformerOptions;
-  /** Link to the media of this event's message; null when it has none. */
-  readonly mediaUrl: string | null;
-}
 
 /** A longer payload fails the delivery with reason `transformer_error`. */
 export const payloadBytesMax = 256 * 1024;

@@ -1,6 +1,6 @@
 /** What a person would read of a message: one text for every WhatsApp type. */
 
-import type { ConversationMessage, TransformerEvent } from "../transformer.ts";
+import type { ConversationMessage, TransformerEvent } from "./input.ts";
 import { listOf, parseLossless, recordOf, textOf } from "./json.ts";
 import { summarizeOrder } from "./order.ts";
 

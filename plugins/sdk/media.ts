@@ -1,4 +1,4 @@
-import type { TransformerInput } from "../transformer.ts";
+import type { TransformerInput } from "./input.ts";
 import type { MediaFile } from "./items.ts";
 import { readItem } from "./read-item.ts";
 

@@ -1,7 +1,7 @@
 /** Makes typed items of what WhatsApp sent, after a look at every member that the types speak of. */
 
-import type { TransformerEvent } from "../transformer.ts";
 import { fitsAnyShape, fitsShape, type Shape } from "./fits-shape.ts";
+import type { TransformerEvent } from "./input.ts";
 import type {
   ContactCard,
   ContactEmail,

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import type { Dispatcher } from "undici";
 import { withoutToken } from "./graph.ts";
-import type { MediaAnswer } from "./media.ts";
+import type { MediaAnswer } from "./media-facts.ts";
 import {
   MediaFault,
   refuseBytes,

@@ -8,7 +8,7 @@ import type { Dispatcher } from "undici";
 import type { Clock } from "../clock.ts";
 import { askGraph, codeOf, describeAnswer, type GraphSettings, refusesToken } from "./graph.ts";
 import { recordOf, textOf } from "./json.ts";
-import type { MediaAsked, MediaFacts, MediaSettings } from "./media.ts";
+import type { MediaAsked, MediaFacts, MediaSettings } from "./media-facts.ts";
 import {
   type MediaFault,
   refuseForNow,
