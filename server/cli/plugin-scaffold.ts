@@ -3,6 +3,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { builtinTransformers } from "../../plugins/builtin.ts";
 import { CommandFault, exitCodes } from "./fault.ts";
 import { scaffoldFiles } from "./scaffold-files.ts";
 
@@ -12,12 +13,20 @@ const ownRoot = fileURLToPath(new URL("../..", import.meta.url));
  * @param name       of the transformer, and of the folder
  * @param directory  is made if it is missing
  * @returns the folder's absolute path
- * @throws CommandFault if the name is no transformer's, or the folder is there already: nothing is ever overwritten
+ * @throws CommandFault if the name is no transformer's, or one that comes with the gateway has it, or the folder is there
+ *   already: nothing is ever overwritten
  */
 export async function writeScaffold(name: string, directory: string): Promise<string> {
   if (!/^[a-z][a-z0-9-]{0,63}$/.test(name)) {
     throw new CommandFault(
       `${JSON.stringify(name)} cannot be a transformer's name: 1 to 64 lower-case letters, digits and hyphens, a letter first`,
+    );
+  }
+  // The gateway would not load it.
+  if (builtinTransformers.some((builtin) => builtin.name === name)) {
+    throw new CommandFault(
+      `${name} is the name of a transformer that comes with the gateway: choose another name`,
+      exitCodes.conflict,
     );
   }
   const folder = resolve(directory, name);

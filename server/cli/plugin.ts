@@ -81,7 +81,7 @@ function printProgress(news: PluginNews): void {
   process.stdout.write(
     `keeps to the contract on ${news.sampleCount} sample events\n` +
       `takes ${medianUs.toFixed(1)} µs for an event at the median, ${p99Us.toFixed(1)} µs at the 99th percentile, ` +
-      `most for the sample ${JSON.stringify(slowest.name)} (${slowest.medianUs.toFixed(1)} µs)\n`,
+      `longest for the sample ${JSON.stringify(slowest.name)} (its median is ${slowest.medianUs.toFixed(1)} µs)\n`,
   );
 }
 

@@ -68,6 +68,15 @@ describe("plugin new", () => {
     expect(stderr).toContain("lower-case letters");
     expect(await readdir(posthorn.directory)).toEqual([]);
   });
+
+  test("refuses the name of a transformer that comes with the gateway", async () => {
+    const { code, stderr } = await run(["plugin", "new", "intelli", "--dir", "ours"]);
+    expect(code).toBe(6);
+    expect(stderr).toContain(
+      "intelli is the name of a transformer that comes with the gateway: choose another",
+    );
+    expect(await readdir(posthorn.directory)).toEqual([]);
+  });
 });
 
 describe("plugin test tells by file and line", () => {
