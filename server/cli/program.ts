@@ -14,6 +14,7 @@ import { addRecoveries } from "./recoveries.ts";
 import { addSecrets } from "./secrets.ts";
 import { addTenants } from "./tenants.ts";
 import { addTransform } from "./transform.ts";
+import { addTransformers } from "./transformers.ts";
 import { addWebhooks } from "./webhooks.ts";
 
 const environmentHelp = `
@@ -79,6 +80,7 @@ function createProgram(): Command {
   addKeys(program.command("keys").description("keys of a tenant; for the operator key"));
   addTenants(program.command("tenants").description("customers of the operator; for the operator key"));
   addAudit(program.command("audit").description("who changed what; for the operator key"));
+  addTransformers(program.command("transformers").description("what turns events into payloads"));
   addPlugin(program.command("plugin").description("transformers of your own: begins one, tests one"));
   addTransform(
     program
