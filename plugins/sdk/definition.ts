@@ -88,7 +88,10 @@ const checks: Record<Field, (value: unknown, given: Record<string, unknown>) => 
 };
 
 function findHandlesFault(value: unknown): string | null {
-  if (!Array.isArray(value) || value.length === 0) {
+  if (value !== undefined && !Array.isArray(value)) {
+    return '"handles" must be a list, such as ["message.received"]';
+  }
+  if (value === undefined || value.length === 0) {
     return '"handles" must name at least one event type: ["message.received"]';
   }
   for (const pattern of value) {

@@ -111,7 +111,12 @@ function fromStatus(
     payloadCount: status.payloadCount,
     skippedCount: status.skippedCount,
     errorCount: status.errorCount,
-    durationP50Ms: durationMs?.p50,
-    durationP99Ms: durationMs?.p99,
+    durationP50Ms: durationMs === null ? undefined : roundToMicroseconds(durationMs.p50),
+    durationP99Ms: durationMs === null ? undefined : roundToMicroseconds(durationMs.p99),
   };
+}
+
+/** What comes after that is noise of the clock. */
+function roundToMicroseconds(durationMs: number): number {
+  return Math.round(durationMs * 1_000) / 1_000;
 }

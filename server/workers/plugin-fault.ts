@@ -1,7 +1,8 @@
-/** Says why a plugin does not load: the file, the line, and what mends it. Runs in the plugin thread. */
+/** Says where and why a plugin fails, and what mends one that does not load. Runs in the plugin thread. */
 
 import { readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
+import { basename, dirname, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { ImportRecord } from "./plugin-hooks.ts";
 import type { LoadFault } from "./plugin-protocol.ts";
@@ -12,6 +13,9 @@ interface Place {
 }
 
 const messageMax = 500;
+/** Of the end of a stack, where the frames are: the message before them may be of any length. */
+const stackMax = 20_000;
+const frameMax = 1_000;
 
 /**
  * @param thrown  what the import threw, which may be anything
@@ -22,6 +26,20 @@ export function describeLoadFault(thrown: unknown, record: ImportRecord, entry: 
   const place = findPlace(error, record);
   const message = `${error.text}${fixOf(error)}`.replace(/\s+/g, " ").slice(0, messageMax).toWellFormed();
   return { file: place?.file ?? [...record.files][0] ?? entry, line: place?.line ?? null, message };
+}
+
+/**
+ * The plugin's own line that something was thrown from, for tenants, too: a file by its name within the plugin.
+ *
+ * @param files  the plugin's, its main one first
+ * @returns such as `transformer.ts:12:5`; null if no line of the plugin is known
+ */
+export function findThrowPlace(thrown: unknown, files: ReadonlySet<string>): string | null {
+  const frame = findOwnFrame(readError(thrown).stack, files);
+  if (frame === null) return null;
+  const [main] = files;
+  const path = relative(dirname(main!), frame.file).split(sep).join("/");
+  return `${path.startsWith("../") ? basename(path) : path}:${frame.line}:${frame.column}`;
 }
 
 interface ReadError {
@@ -55,7 +73,7 @@ function readError(thrown: unknown): ReadError {
 function findPlace(error: ReadError, record: ImportRecord): Place | null {
   if (/MODULE_NOT_FOUND|PACKAGE_PATH_NOT_EXPORTED|UNSUPPORTED_DIR_IMPORT/.test(error.code))
     return placeOfImport(record);
-  return placeInHead(error.stack) ?? placeOfSyntax(error, record) ?? placeInFrames(error.stack, record);
+  return placeInHead(error.stack) ?? placeOfSyntax(error, record) ?? findOwnFrame(error.stack, record.files);
 }
 
 /** Errors of parsing begin with the place: `/plugins/a.ts:3`, with `file://` or without. */
@@ -79,10 +97,13 @@ function placeOfSyntax({ name }: ReadError, { files }: ImportRecord): Place | nu
 }
 
 /** The innermost frame that is the plugin's own. */
-function placeInFrames(stack: string, { files }: ImportRecord): Place | null {
-  for (const [, where, line] of stack.matchAll(/\(?((?:file:\/\/)?[^\s()]+):(\d+):\d+\)?$/gm)) {
-    const file = toPath(where!);
-    if (files.has(file)) return { file, line: Number(line) };
+function findOwnFrame(stack: string, files: ReadonlySet<string>): (Place & { column: number }) | null {
+  for (const frame of stack.slice(-stackMax).split("\n")) {
+    if (frame.length > frameMax) continue;
+    const [, where, line, column] = /\(?((?:file:\/\/)?[^\s()]+):(\d+):(\d+)\)?$/.exec(frame) ?? [];
+    if (where === undefined) continue;
+    const file = toPath(where);
+    if (files.has(file)) return { file, line: Number(line), column: Number(column) };
   }
   return null;
 }
@@ -91,7 +112,8 @@ function placeOfImport({ last }: ImportRecord): Place | null {
   if (last === null) return null;
   try {
     const lines = readFileSync(last.importer, "utf8").split("\n");
-    const index = lines.findIndex((line) => line.includes(last.specifier));
+    const written = ["'", '"', "`"].map((quote) => quote + last.specifier + quote);
+    const index = lines.findIndex((line) => written.some((text) => line.includes(text)));
     return index === -1 ? null : { file: last.importer, line: index + 1 };
   } catch {
     return null;

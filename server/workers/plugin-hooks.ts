@@ -30,7 +30,9 @@ export function watchImports(entry: PluginEntry, importer: string): ImportRecord
     resolve(specifier, context, next) {
       const { parentURL } = context;
       if (isOurs(specifier) && parentURL !== import.meta.url) {
-        return { url: import.meta.resolve(specifier), shortCircuit: true };
+        const importingFile = parentURL === undefined ? null : pathOf(parentURL);
+        if (importingFile !== null) record.last = { specifier, importer: importingFile };
+        return { url: resolveOurs(specifier), shortCircuit: true };
       }
       if (parentURL === importer && specifier === specifierOf(entry)) {
         note(guessPath(specifier, importer));
@@ -67,6 +69,18 @@ export function specifierOf(entry: PluginEntry): string {
 
 function isOurs(specifier: string): boolean {
   return specifier === "posthorn" || specifier.startsWith("posthorn/");
+}
+
+/** @throws Error in words of its own: what Node says names the gateway's files, of which the plugin knows nothing */
+function resolveOurs(specifier: string): string {
+  try {
+    return import.meta.resolve(specifier);
+  } catch {
+    throw Object.assign(
+      new Error(`there is no ${specifier}: plugins import posthorn/plugin or posthorn/plugin/testing`),
+      { code: "ERR_PACKAGE_PATH_NOT_EXPORTED" },
+    );
+  }
 }
 
 /** Where a relative import would lie: noted before it is found, so that the file's appearing is noticed. */

@@ -133,10 +133,13 @@ export async function openPluginPool(
     const isSame = one.fingerprint !== "" && before === one.fingerprint;
     // What went wrong too often goes wrong again, whoever asks for it to be loaded.
     if (isSame && (!isForced || one.host.state.kind === "quarantined")) return;
+    const { fingerprint, told } = one;
     await one.host.load();
     // What changed while it was loaded shows as a difference at the next look.
     const isOfSameFiles = one.host.files.join() === files.join();
     one.fingerprint = isOfSameFiles ? before : await fingerprintOf(one.host.files);
+    // Changed files are told of even if all that the log shows of them is as it was.
+    if (fingerprint !== "" && fingerprint !== one.fingerprint && told === one.told) one.told = "";
   }
 
   /** Our own first, then in the order in which the plugins were found. */

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { contractVersion, contractVersionOf, type Transformer } from "../../plugins/transformer.ts";
-import { describeLoadFault } from "./plugin-fault.ts";
+import { describeLoadFault, findThrowPlace } from "./plugin-fault.ts";
 import { type ImportRecord, specifierOf, watchImports } from "./plugin-hooks.ts";
 import {
   busyWith,
@@ -23,7 +23,7 @@ import {
   type ThreadSettings,
   turnCount,
 } from "./plugin-protocol.ts";
-import { describeThrown, makePayload } from "./transform.ts";
+import { describeThrown, makePayload, messageMax } from "./transform.ts";
 
 const { budgetMs, progress } = workerData as ThreadSettings;
 const turnEveryMs = 50;
@@ -31,6 +31,8 @@ const schemaCharactersMax = 65_536;
 
 /** The plugin, once it is loaded; keyed by its name as `makePayload` wants it. */
 let loaded: ReadonlyMap<string, Transformer> = new Map();
+/** Of the plugin; it grows with what it imports later. */
+let ownFiles: ReadonlySet<string> = new Set();
 /** Transforms under way, each with the way to end it from outside. */
 const underWay = new Map<number, (result: PluginResult) => void>();
 const current = new AsyncLocalStorage<number>();
@@ -45,6 +47,7 @@ export default async (request: ThreadRequest): Promise<LoadResult | EndedTransfo
 
 async function load(entry: PluginEntry): Promise<LoadResult> {
   const record = watchImports(entry, import.meta.url);
+  ownFiles = record.files;
   try {
     const module = await import(specifierOf(entry));
     const transformer = findTransformer(module.default);
@@ -118,7 +121,7 @@ async function transform({ id, task }: Extract<ThreadRequest, { kind: "transform
   turning ??= setInterval(() => Atomics.add(progress, turnCount, 1), turnEveryMs);
   const startMs = performance.now();
   Atomics.store(progress, busyWith, id);
-  const making = current.run(id, makePayload, task, loaded, budgetMs);
+  const making = current.run(id, makePayload, task, loaded, budgetMs, describeWithPlace);
   const busyMs = performance.now() - startMs;
   Atomics.store(progress, busyWith, 0);
   if (busyMs > budgetMs) stopped.resolve(refuse(`the transformer took longer than ${budgetMs} ms`));
@@ -138,10 +141,17 @@ async function transform({ id, task }: Extract<ThreadRequest, { kind: "transform
 
 /** An error that came out of no `transform`: of the one that it began in, while that is under way. */
 function noteStray(error: unknown): void {
-  const message = describeThrown(error);
+  const message = describeWithPlace(error);
   const stop = underWay.get(current.getStore() ?? 0);
   if (stop !== undefined) stop(refuse(`an error outside of what transform returns: ${message}`));
   else parentPort?.postMessage({ kind: "late_fault", message } satisfies ProcessMessage);
+}
+
+/** With the plugin's own line that it came from, where there is one: a long message makes room for it. */
+function describeWithPlace(thrown: unknown): string {
+  const place = findThrowPlace(thrown, ownFiles);
+  const end = place === null ? "" : ` at ${place.slice(-100)}`;
+  return `${describeThrown(thrown).slice(0, messageMax - end.length)}${end}`;
 }
 
 function refuse(message: string): PluginResult {

@@ -18,17 +18,21 @@ export type TransformResult =
   | { kind: "transformer_error"; message: string };
 
 export const payloadBytesMax = 256 * 1024;
+/** Of a `transformer_error`, in characters. */
+export const messageMax = 300;
 
 /**
  * Runs the transformer that the task names. Never rejects: what the transformer does wrong is a `transformer_error`
  * whose message is one short line.
  *
  * @param budgetMs  how long an answer that comes as a promise may take
+ * @param describe  makes the message of what was thrown
  */
 export async function makePayload(
   task: TransformTask,
   transformers: ReadonlyMap<string, Transformer>,
   budgetMs: number,
+  describe = describeThrown,
 ): Promise<TransformResult> {
   const transformer = transformers.get(task.transformer);
   if (transformer === undefined) return refuse(`transformer ${task.transformer} is not loaded`);
@@ -38,7 +42,7 @@ export async function makePayload(
     if (made === undefined) return { kind: "skipped" };
     return checkPayload(made instanceof TransformerResponse ? made : toJson(made), transformer.version);
   } catch (error) {
-    return refuse(describeThrown(error));
+    return refuse(describe(error));
   }
 }
 
@@ -121,7 +125,7 @@ export function describeThrown(error: unknown): string {
       error instanceof Error ? `${error.name}: ${error.message}` : `threw ${typeof error}: ${String(error)}`;
     return text
       .replace(/[\s\p{Cc}]+/gu, " ")
-      .slice(0, 300)
+      .slice(0, messageMax)
       .toWellFormed();
   } catch {
     return "threw something that cannot be shown";

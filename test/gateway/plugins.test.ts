@@ -140,7 +140,7 @@ describe("an operator's plugin", () => {
       ["failed", "transformer_error"],
     ]);
     expect(ended.map((one) => (one as { reason_detail?: string }).reason_detail)).toEqual([
-      "Error: I do not like it",
+      expect.stringMatching(/^Error: I do not like it at [\w-]+\.\w+:\d+:\d+$/),
       undefined,
       expect.stringContaining("ended its thread"),
     ]);
@@ -353,6 +353,8 @@ describe("TransformerService", () => {
     expect(after.skipped_count - before.skipped_count).toBe(1);
     expect(after.duration_p50_ms).toBeGreaterThan(0);
     expect(after.duration_p99_ms).toBeGreaterThanOrEqual(after.duration_p50_ms);
+    for (const shown of [after.duration_p50_ms, after.duration_p99_ms])
+      expect(shown).toBe(Number(shown.toFixed(3)));
   });
 
   test("tells tenants' keys nothing of the operator's files and of others' counts", async () => {

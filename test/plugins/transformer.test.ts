@@ -44,7 +44,12 @@ describe("defineTransformer", () => {
     ["no version", { version: undefined }, /^transformer "my-format": "version" must be/],
     ["no description", { description: undefined }, /"description" must be/],
     ["no event types", { handles: [] }, /"handles" must name at least one/],
-    ["a text for event types", { handles: "message.*" }, /"handles" must name at least one/],
+    [
+      "a text for event types",
+      { handles: "message.received" },
+      /"handles" must be a list, such as \["message\.received"\]/,
+    ],
+    ["event types that are left out", { handles: undefined }, /"handles" must name at least one/],
     [
       "a star in the middle",
       { handles: ["message.*.x"] },

@@ -171,6 +171,47 @@ describe("fails its own delivery, and those beside it are made, by the same plug
   );
 });
 
+test("what is thrown names the plugin's own line, by file within the plugin", async () => {
+  const own = makePluginDirectory({
+    "placed/transformer.ts": `import { check } from "./lib/check.ts";
+import { pad } from "../shared.mjs";
+${pluginSource(
+  "placed",
+  `
+    if (input.options.how === "here") throw new Error("boom");
+    if (input.options.how === "long") throw new Error("x".repeat(1_000_000));
+    if (input.options.how === "beside") return pad();
+    if (input.options.how === "stray") setTimeout(() => { throw new Error("boom"); });
+    if (input.options.how === "stray") return new Promise(() => undefined);
+    if (input.options.how === "text") throw "boom";
+    return check(input);`,
+)}`,
+    "placed/lib/check.ts": `interface Anything { readonly a: string }
+export async function check(_input: Anything): Promise<string> {
+  await null;
+  return JSON.parse("{");
+}
+`,
+    "shared.mjs": "export const pad = () => missing;\n",
+  });
+  const few = await openTestPlugins({ named: [join(own.path, "placed")] });
+  const messageOf = async (how: string) => {
+    const outcome = await few.transform(aTask({ transformer: "placed", options: { how } }));
+    return outcome.kind === "transformer_error" ? outcome.message : outcome;
+  };
+  try {
+    expect(await messageOf("here")).toBe("Error: boom at transformer.ts:7:45");
+    expect(await messageOf("in an import")).toMatch(/^SyntaxError: .* at lib\/check\.ts:4:15$/);
+    expect(await messageOf("beside")).toBe("ReferenceError: missing is not defined at shared.mjs:1:26");
+    expect(await messageOf("stray")).toMatch(/Error: boom at transformer\.ts:10:\d+$/);
+    expect(await messageOf("long")).toMatch(/^Error: x{200,} at transformer\.ts:8:45$/);
+    expect(await messageOf("text")).toBe("threw string: boom");
+  } finally {
+    await few.close();
+    own.close();
+  }
+});
+
 test("an input that is changed is changed for nobody else", async () => {
   const changing =
     "input.event.item.text.body = 'changed'; input.options.list.push(2); input.event.extra = 1; return [input.event.item.text.body, input.options.list]";

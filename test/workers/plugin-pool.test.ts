@@ -129,6 +129,22 @@ describe("a plugin that does not load is told by file, line and what mends it, a
       /bad\.ts:1: .*no-such-package.*npm install/,
     ],
     [
+      "a mistyped import of the contract",
+      {
+        "bad.ts":
+          'import { respond } from "posthorn/plugin";\nimport { defineTransformer } from "posthorn/plugins";\n',
+      },
+      /bad\.ts:2: there is no posthorn\/plugins: plugins import posthorn\/plugin or posthorn\/plugin\/testing$/,
+    ],
+    [
+      "an import of the gateway itself",
+      {
+        "bad.mjs":
+          'import { respond } from "posthorn/plugin";\nimport { defineTransformer } from "posthorn";\n',
+      },
+      /bad\.mjs:2: there is no posthorn: plugins import posthorn\/plugin or/,
+    ],
+    [
       "an error while it loads",
       { "bad.mjs": '\n\nthrow new Error("no config");\n' },
       /bad\.mjs:3: it threw: no config/,
@@ -284,6 +300,26 @@ describe("changed files", () => {
       (text) => text === '"the second"',
       20_000,
     );
+  });
+
+  test("are told of each time they are loaded, whatever their version, and not if they are as they were", async () => {
+    const directory = directoryOf({ "mine.ts": version(1) });
+    const plugins = await open({ named: [directory.path] });
+    const told = () => plugins.logged.map(({ msg }) => msg);
+    expect(told()).toEqual(["a plugin is loaded"]);
+    await plugins.reload();
+    expect(told()).toHaveLength(1);
+    directory.write("mine.ts", version(1, "return 'another text'"));
+    await plugins.reload();
+    expect(told()).toEqual(["a plugin is loaded", "a plugin is loaded"]);
+    directory.write("mine.ts", version(2, "return 'another text'"));
+    await plugins.reload();
+    expect(told()).toHaveLength(3);
+    for (const text of ["export default = 3;", "export default = 30;"]) {
+      directory.write("mine.ts", text);
+      await plugins.reload();
+    }
+    expect(told().slice(3)).toEqual(["a plugin is at fault", "a plugin is at fault"]);
   });
 
   test("of a package that is installed at last are loaded", async () => {
