@@ -33,9 +33,10 @@ describe.concurrent("what was acknowledged is not lost, and happens once, when",
     const outcome = await onDatabase((databaseUrl) =>
       loseOneOfTwo({ databaseUrl, ratePerSecond: 40, fault: "paused" }),
     );
+    // Whether it held a lease when it froze is up to chance.
     expect(outcome.faults).toEqual([]);
     expect(outcome.lost).toBe(0);
-    expect(outcome.lostAttempts).toBeGreaterThan(0);
+    expect(outcome.acknowledged).toBeGreaterThan(40);
   }, 180_000);
 
   it("endpoints reset, break off, drip, never end or never answer: each ends in its bounds", async ({

@@ -25,7 +25,7 @@ export async function killGateway(options: KillOptions): Promise<Outcome> {
     databaseUrl: options.databaseUrl,
     env: { POSTHORN_RETRY_SECONDS: "1,2,3" },
     answerOf: (_, repeatNumber) => ({
-      delayMs: random.between(0, 60),
+      delayMs: random.between(0, 600),
       status: repeatNumber === 1 && random.next() < 0.05 ? 500 : 200,
     }),
   });

@@ -26,7 +26,8 @@ const heldUpMsMax = 20_000;
 export async function loseOneOfTwo(options: TwoGatewaysOptions): Promise<Outcome> {
   const { databaseUrl, ratePerSecond, fault } = options;
   const env = { DATABASE_URL: databaseUrl };
-  const scene = await openScene({ databaseUrl, answerOf: () => ({ delayMs: 200 }) });
+  // Slow enough that the second gateway has requests under way whenever it goes.
+  const scene = await openScene({ databaseUrl, answerOf: () => ({ delayMs: 1_000 }) });
   const second = await spawnGateway(env);
   try {
     const { gateway, ledger } = scene;
@@ -69,6 +70,8 @@ export async function loseOneOfTwo(options: TwoGatewaysOptions): Promise<Outcome
       await waitForAnswer(second.url());
     }
     const outcome = await scene.judge(`two gateways, one ${fault}`, webhooks);
+    if (held.length > 0 && outcome.lostAttempts === 0)
+      outcome.faults.push("no held attempt was logged as lost");
     if (heldUpMs > heldUpMsMax) outcome.faults.push(`the other took no events for ${heldUpMs} ms`);
     if (takenOverMs > takeOverMsMax) outcome.faults.push(`leases were free only after ${takenOverMs} ms`);
     outcome.notes.push(
