@@ -31,7 +31,8 @@ export async function breakThreads(options: ThreadFaultOptions): Promise<Outcome
   const scene = await openScene({
     databaseUrl,
     env: { ...inspectorEnv, POSTHORN_WORKERS: String(threadCount) },
-    answerOf: () => ({ delayMs: 50 }),
+    // Slow enough that every thread has requests under way whenever it is broken.
+    answerOf: () => ({ delayMs: 500 }),
   });
   const inspector = await openInspector(scene.gateway.lines);
   try {
