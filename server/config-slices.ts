@@ -1,5 +1,7 @@
 /** What each part of the gateway is told, its slice of the configuration. */
 
+import type { RecoverySettings } from "./delivery/recovery.ts";
+import type { WatchSettings } from "./delivery/watches.ts";
 import type { ListenerLimits } from "./http/listener.ts";
 
 export interface Config {
@@ -147,44 +149,8 @@ export interface Config {
     /** Events that were received longer before their client was added make no deliveries. */
     deliverWithinMs: number;
   };
-  recovery: {
-    /** How often recoveries that nobody has in hand are looked for. */
-    pollMs: number;
-    /** How long a recovery is a process's without a sign of life. */
-    leaseMs: number;
-    /** Recoveries that a process works on at once. */
-    heldMax: number;
-    /** How long a process rests between two rounds of its recoveries when there is more to do. */
-    restMs: number;
-    /** How often the endings of one recovery are counted: at most, and while nothing ends at least. */
-    settleEveryMs: number;
-    settleEveryMaxMs: number;
-    /** How long a start may take to count what is ahead. */
-    countAtStartMs: number;
-    /** Rows that one look reads at most. */
-    lookRowsMax: number;
-    /** Endings that one look counts at most. */
-    settleRowsMax: number;
-  };
-  watches: {
-    /** How often a stream looks for what other processes logged. */
-    pollMs: number;
-    /** What is logged within this time is read together. */
-    gatherMs: number;
-    /** Silence after which a sign of life is sent. */
-    signOfLifeMs: number;
-    /** A stream is cut off when a message is not taken for so long. */
-    stallMaxMs: number;
-    /** The connection of one that still takes nothing after so long is broken: it cannot be told anything. */
-    abandonMs: number;
-    /** And when it had caught up and is behind by so much. */
-    lagMaxMs: number;
-    /** Attempts that are read at once with all that is known of them. */
-    detailsMax: number;
-    /** Streams of one key, and of all, on a process. */
-    streamsPerCallerMax: number;
-    streamsMax: number;
-  };
+  recovery: RecoverySettings;
+  watches: WatchSettings;
   workers: {
     threadCount: number;
     allowedNetworks: string[];

@@ -8,7 +8,7 @@
  * write differently (`12345678901234567890`, `1.50`, `1e3`) becomes the object that `JSON.rawJSON` makes of its text;
  * every other value is what `JSON.parse` gives. Text without such a number is parsed at the usual speed.
  *
- * @throws SyntaxError if `text` is no JSON
+ * @throws SyntaxError if `text` is no JSON, RangeError if it is nested too deep (some thousand levels)
  */
 export function parseLossless(text: string): unknown {
   return numberAtRisk.test(text) ? jsonWithSource.parse(text, keepNumberText) : JSON.parse(text);

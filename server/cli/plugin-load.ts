@@ -1,12 +1,8 @@
 /** Loads a plugin in the process that runs it, or says by file and line why that does not work. */
 
 import { readFileSync } from "node:fs";
-import {
-  contractVersion,
-  contractVersionOf,
-  DefinitionError,
-  type Transformer,
-} from "../../plugins/transformer.ts";
+import { DefinitionError, type Transformer } from "../../plugins/transformer.ts";
+import { transformerOf } from "../workers/plugin-export.ts";
 import { describeLoadFault } from "../workers/plugin-fault.ts";
 import { type ImportRecord, specifierOf, watchImports } from "../workers/plugin-hooks.ts";
 import type { LoadFault, PluginEntry } from "../workers/plugin-protocol.ts";
@@ -19,25 +15,16 @@ export async function loadPlugin(entry: PluginEntry): Promise<Loaded> {
   const record = watchImports(entry, import.meta.url);
   let exported: unknown;
   try {
-    exported = unwrap((await import(specifierOf(entry))).default);
+    exported = (await import(specifierOf(entry))).default;
   } catch (error) {
     return { kind: "refused", faults: describeFaults(error, record, path) };
   }
-  const version = contractVersionOf(exported);
-  if (version === contractVersion) return { kind: "loaded", transformer: exported as Transformer };
-  const message =
-    version === null
-      ? "the default export is not made by defineTransformer: write `export default defineTransformer({ … })`, with " +
-        "defineTransformer from posthorn/plugin"
-      : `it is made for version ${version} of posthorn/plugin, and this is version ${contractVersion}`;
-  const line = findLine(path, /^\s*export\s+(default\b|\{.*\bdefault\b)/);
-  return { kind: "refused", faults: [{ file: path, line, message }] };
-}
-
-/** What compilers make of `export default` for CommonJS is one level deeper. */
-function unwrap(exported: unknown): unknown {
-  if (contractVersionOf(exported) !== null) return exported;
-  return (exported as { default?: unknown } | null | undefined)?.default ?? exported;
+  try {
+    return { kind: "loaded", transformer: transformerOf(exported) };
+  } catch (error) {
+    const line = findLine(path, /^\s*export\s+(default\b|\{.*\bdefault\b)/);
+    return { kind: "refused", faults: [{ file: path, line, message: (error as TypeError).message }] };
+  }
 }
 
 /** Of a transformer with several faults, each with the line where its field stands. */

@@ -17,7 +17,6 @@ import {
   type ErasedWith,
   eraseLogged,
   listConversationIds,
-  marker,
   type Named,
 } from "./contact-log.ts";
 import { type LoggedName, listNames } from "./contact-names.ts";
@@ -76,7 +75,7 @@ async function eraseLog(database: Database, tenantId: number, named: Named, now:
     }
   }
   const { contact, names } = named;
-  await eraseMalformed(database.em(), tenantId, names, contact.profileName, marker);
+  await eraseMalformed(database.em(), tenantId, names, contact.profileName);
   return erased;
 }
 

@@ -9,7 +9,7 @@ import type { EntityManager } from "@mikro-orm/postgresql";
 import { plainArray, textArray } from "./array-literals.ts";
 import type { LoggedName } from "./contact-names.ts";
 import type { Contact } from "./contact-records.ts";
-import type { StoredDetails } from "./events.ts";
+import { erasedItem, type StoredDetails } from "./events.ts";
 
 export interface ErasedWith {
   messageCount: number;
@@ -18,9 +18,6 @@ export interface ErasedWith {
   /** How many of the deliveries were not finished. */
   canceledCount: number;
 }
-
-/** What stands in the place of an item or body that was erased. */
-export const marker = '{"erased":true}';
 
 /** Events that one call of `eraseLogged` empties at most. */
 export const batchMax = 1_000;
@@ -65,7 +62,7 @@ export async function eraseLogged(
       contact.clientId,
       fromId,
       fromId,
-      marker,
+      erasedItem,
       conversationIds,
       ...boundedArrays(names.map((name) => ({ text: inUser(name), name }))),
       ...boundedArrays(names.flatMap((name) => inItem(name).map((text) => ({ text, name })))),
@@ -85,7 +82,7 @@ export async function eraseLogged(
     tenantId,
     ids,
     ids,
-    marker,
+    erasedItem,
     now,
     now,
   ]);
@@ -95,7 +92,7 @@ export async function eraseLogged(
   await em.execute(
     `UPDATE event e SET item = convert_to(?, 'UTF8'), details = u.details, conversation_id = NULL, sequence = NULL
      FROM unnest(?::uuid[], ?::text[]) AS u(id, details) WHERE e.tenant_id = ? AND e.id = u.id`,
-    [marker, ids, textArray(emptied.map(({ details }) => withoutUser(details))), tenantId],
+    [erasedItem, ids, textArray(emptied.map(({ details }) => withoutUser(details))), tenantId],
   );
   return erased;
 }
@@ -121,7 +118,7 @@ async function listFailures(
        AND CASE WHEN type = 'posthorn.delivery.failed'
          THEN convert_from(item, 'UTF8')::jsonb #>> '{delivery,event_id}' = ANY(?::text[]) END
      FOR UPDATE`,
-    [tenantId, eventIds, marker, eventIds],
+    [tenantId, eventIds, erasedItem, eventIds],
   );
 }
 

@@ -11,6 +11,9 @@ import type {
 } from "../domain/event.ts";
 import { bigintArray, intArray, uuidArray } from "./binary-arrays.ts";
 
+/** What stands in the place of an item that was erased with its contact, and of a payload or body made of it. */
+export const erasedItem = '{"erased":true}';
+
 /** The contact as it stood when the event was committed; the messages are read by `sequence`. */
 export interface ConversationSnapshot {
   conversationId: string;

@@ -2,6 +2,7 @@ import type { EntityManager } from "@mikro-orm/postgresql";
 import { timeOfId } from "../domain/ids.ts";
 import { plainArray, textArray } from "./array-literals.ts";
 import type { LoggedName } from "./contact-names.ts";
+import { erasedItem } from "./events.ts";
 import type { Database } from "./orm.ts";
 
 /** Keeps a body that was validly signed and made no sense, exactly as it came. */
@@ -25,20 +26,17 @@ const bsuidLengthMin = 8;
 /**
  * Empties kept bodies that name a contact. They are nobody's, and cannot be read as what they were meant to be: so a name
  * counts wherever it stands as a whole, the profile name too, in bodies that name no number or account of another tenant.
- *
- * @param marker  what is left of a body
  */
 export async function eraseMalformed(
   em: EntityManager,
   tenantId: number,
   names: readonly LoggedName[],
   profileName: string | null,
-  marker: string,
 ): Promise<void> {
   const sought = [...names.flatMap(soughtOf), ...(profileName === null ? [] : soughtNames(profileName))];
   await em.execute(eraseText, [
-    marker,
-    marker,
+    erasedItem,
+    erasedItem,
     textArray(sought.map(({ text }) => text)),
     textArray(sought.map(({ pattern }) => pattern)),
     plainArray(sought.map(({ name }) => timeOf(name?.fromId))),

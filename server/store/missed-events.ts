@@ -8,11 +8,10 @@ import type pg from "pg";
 import type { NewDelivery } from "../domain/delivery-claim.ts";
 import { firstIdAt, timeOfId } from "../domain/ids.ts";
 import { plainArray } from "./array-literals.ts";
+import { erasedItem } from "./events.ts";
 
 /** Ids of an event and its deliveries are drawn one after the other; this leaves room for a process that was stopped. */
 const madeWithinMs = 60_000;
-
-const erasedItem = '{"erased":true}';
 
 export interface EventRow {
   id: string;

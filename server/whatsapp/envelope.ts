@@ -24,7 +24,7 @@ import {
   makeStatus,
   makeUserAction,
 } from "./item.ts";
-import { parseJson, recordOf, textOf } from "./json.ts";
+import { parseLossless, recordOf, textOf } from "./json.ts";
 import { readSurroundings, type Surroundings } from "./surroundings.ts";
 
 /** WhatsApp sends at most 1,000 updates in a body; a body of more items than this is made to do harm. */
@@ -105,7 +105,7 @@ function readJson(rawBody: Uint8Array, split: Split): unknown {
   const text = bytes.toString("utf8");
   const json = text.startsWith("\uFEFF") ? text.slice(1) : text;
   try {
-    return parseJson(json);
+    return parseLossless(json);
   } catch (error) {
     if (!(error instanceof RangeError)) return undefined;
   }

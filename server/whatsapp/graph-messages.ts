@@ -6,7 +6,7 @@
 import type { Dispatcher } from "undici";
 import type { OutgoingContent, Recipient, SendOutcome } from "../domain/outgoing.ts";
 import { createGraphDispatcher, type GraphSettings } from "./graph.ts";
-import { cleanText, idOf, listOf, parseJson, recordOf, textOf } from "./json.ts";
+import { cleanText, idOf, listOf, parseLossless, recordOf, textOf } from "./json.ts";
 import { phoneOf } from "./phone.ts";
 import { judgeSendError } from "./send-errors.ts";
 
@@ -132,7 +132,7 @@ function codeOf(value: unknown): number | null {
 
 function parseOrNull(text: string): unknown {
   try {
-    return parseJson(text);
+    return parseLossless(text);
   } catch {
     return null;
   }

@@ -6,7 +6,7 @@
 import { createSecureContext, getCACertificates } from "node:tls";
 import { Agent, type Dispatcher, ProxyAgent, request } from "undici";
 import { GatewayError } from "../domain/errors.ts";
-import { parseJson, recordOf, textOf } from "./json.ts";
+import { parseLossless, recordOf, textOf } from "./json.ts";
 import { phoneOf } from "./phone.ts";
 
 export interface GraphSettings {
@@ -129,7 +129,7 @@ export function codeOf(body: unknown): string | null {
 
 function parseOrNull(text: string): unknown {
   try {
-    return parseJson(text);
+    return parseLossless(text);
   } catch {
     return null;
   }

@@ -9,7 +9,7 @@ import {
   type Recipient,
 } from "../domain/outgoing.ts";
 import { makeSent } from "./item.ts";
-import { idOf, listOf, parseJson, recordOf, textOf } from "./json.ts";
+import { idOf, listOf, parseLossless, recordOf, textOf } from "./json.ts";
 import { reasonOfCode } from "./send-errors.ts";
 import { timeOf } from "./time.ts";
 
@@ -64,7 +64,7 @@ const errorMessageLengthMax = 500;
 
 /** Null if the item does not say which message it is about. */
 export function readStatus(itemJson: string): ReadStatus | null {
-  const item = recordOf(parseJson(itemJson));
+  const item = recordOf(parseLossless(itemJson));
   const wamid = idOf(item?.id);
   if (item === null || wamid === null) return null;
   const status = messageStatuses.find((one) => one === item.status) ?? null;
@@ -89,7 +89,7 @@ export function readStatus(itemJson: string): ReadStatus | null {
 
 /** The status's item with the caller's own value where ours stood; without the member if the caller gave none. */
 export function restoreCallback(itemJson: string, callbackData: string | null): string {
-  const item = recordOf(parseJson(itemJson)) ?? {};
+  const item = recordOf(parseLossless(itemJson)) ?? {};
   if (callbackData === null) delete item.biz_opaque_callback_data;
   else item.biz_opaque_callback_data = callbackData;
   return JSON.stringify(item);

@@ -8,7 +8,8 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { contractVersion, contractVersionOf, type Transformer } from "../../plugins/transformer.ts";
+import type { Transformer } from "../../plugins/transformer.ts";
+import { transformerOf } from "./plugin-export.ts";
 import { describeLoadFault, findThrowPlace } from "./plugin-fault.ts";
 import { type ImportRecord, specifierOf, watchImports } from "./plugin-hooks.ts";
 import {
@@ -50,7 +51,7 @@ async function load(entry: PluginEntry): Promise<LoadResult> {
   ownFiles = record.files;
   try {
     const module = await import(specifierOf(entry));
-    const transformer = findTransformer(module.default);
+    const transformer = transformerOf(module.default);
     const description = describe(transformer);
     loaded = new Map([[description.name, transformer]]);
     forbidNewProperties();
@@ -66,21 +67,6 @@ function filesOf(entry: PluginEntry, { files }: ImportRecord): string[] {
   const first =
     entry.kind === "file" ? entry.path : join(entry.directory, "node_modules", entry.name, "package.json");
   return [...new Set([first, ...files])];
-}
-
-/** @throws Error that says what the default export should be */
-function findTransformer(exported: unknown): Transformer {
-  // What compilers make of `export default` for CommonJS.
-  const inner = (exported as { default?: unknown } | null | undefined)?.default;
-  const found = contractVersionOf(exported) === null && inner !== undefined ? inner : exported;
-  const version = contractVersionOf(found);
-  if (version === contractVersion) return found as Transformer;
-  throw new TypeError(
-    version === null
-      ? "the default export is not made by defineTransformer: write `export default defineTransformer({ … })`, with defineTransformer from posthorn/plugin"
-      : `it is made for version ${version} of the plugin contract, and this gateway has version ${contractVersion}: ` +
-          (version > contractVersion ? "update the gateway" : "update the plugin"),
-  );
 }
 
 function describe(transformer: Transformer): PluginDescription {
