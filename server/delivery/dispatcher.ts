@@ -23,6 +23,7 @@ import type { TransformerFacts } from "../workers/catalog.ts";
 import type { DeliveryJob } from "../workers/job.ts";
 import type { PluginPool } from "../workers/plugin-pool.ts";
 import { createClaimer } from "./claimer.ts";
+import { createHeldDeliveries } from "./held-deliveries.ts";
 import type { HoldCheck } from "./holds.ts";
 import { buildJob, buildTask, coversEvent, historyNeeded, type JobLimits } from "./jobs.ts";
 import { createLanes, type Held, type Lane } from "./lanes.ts";
@@ -82,8 +83,7 @@ const roomWaitMaxMs = 25;
 export function createDispatcher(parts: DispatcherParts, settings: DispatcherSettings): Dispatcher {
   const { queue, database, directory, clock, log } = parts;
   const lanes = createLanes(settings.inFlightMax);
-  /** By delivery and attempt: one that another process took for lost may still run here beside its successor. */
-  const held = new Map<string, Held>();
+  const held = createHeldDeliveries();
   let isClosed = false;
   let isPumping = false;
   const idle: (() => void)[] = [];
@@ -134,11 +134,12 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     return facts ? { target, facts } : null;
   }
 
-  function take(claimed: ClaimedDelivery, event: StoredEvent | null): void {
+  function take(claimed: ClaimedDelivery, event: StoredEvent | null): Held {
     const sinceMs = clock.now().getTime();
     const one: Held = { claimed, event, sinceMs, transformer: null, unstored: null };
-    held.set(keyOf(claimed), one);
+    held.add(one);
     lanes.of(claimed.webhookId).waiting.push(one);
+    return one;
   }
 
   /** Starts what may start; what is asked for while it runs waits for the same turn of the event loop. */
@@ -238,6 +239,8 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
         continue;
       }
       jobs.push(buildJob(claimed, event, history, target, facts, settings, now));
+      // The thread has all it needs: what is in hand for long is small.
+      one.event = null;
     }
     if (jobs.length > 0) parts.run(jobs);
   }
@@ -282,9 +285,7 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
         log.warn({ err: error }, "leases could not be given back; they will run out"),
       )
       .finally(() => {
-        // What was given back may have been claimed again by now, under the same number.
-        for (const one of deliveries)
-          if (held.get(keyOf(one.claimed)) === one) held.delete(keyOf(one.claimed));
+        for (const one of deliveries) held.remove(one);
         noteProgress();
       });
   }
@@ -307,13 +308,14 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
   }
 
   function noteProgress(): void {
-    if (held.size === 0) for (const resolve of idle.splice(0)) resolve();
-    if (held.size < settings.heldBusyCount) for (const resolve of waitingForRoom.splice(0)) resolve();
+    if (held.count() === 0) for (const resolve of idle.splice(0)) resolve();
+    if (held.count() < settings.heldBusyCount) for (const resolve of waitingForRoom.splice(0)) resolve();
   }
 
   async function waitForRoom(): Promise<void> {
     // Only while attempts end: endpoints that hang must not hold up what is meant for others.
-    if (held.size < settings.heldBusyCount || clock.now().getTime() - lastEndedAtMs > progressMaxMs) return;
+    if (held.count() < settings.heldBusyCount || clock.now().getTime() - lastEndedAtMs > progressMaxMs)
+      return;
     const { promise, resolve } = Promise.withResolvers<void>();
     waitingForRoom.push(resolve);
     const timer = setTimeout(resolve, roomWaitMaxMs);
@@ -336,17 +338,17 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       lanes.of(webhookId).reservedCount -= 1;
     },
     start(deliveries) {
-      for (const { claimed, event } of deliveries) {
+      const taken = deliveries.map(({ claimed, event }) => {
         lanes.of(claimed.webhookId).reservedCount -= 1;
-        take(claimed, event);
-      }
-      if (isClosed) giveBack(deliveries.map(({ claimed }) => held.get(keyOf(claimed))!));
+        return take(claimed, event);
+      });
+      if (isClosed) giveBack(taken);
       else pump();
     },
     onReports(reports) {
       const touched = new Set<Lane>();
       for (const report of reports) {
-        const one = held.get(keyOf({ id: report.deliveryId, attemptNumber: report.attemptNumber }));
+        const one = held.find({ id: report.deliveryId, attemptNumber: report.attemptNumber });
         if (!one) continue;
         finish(one, report);
         touched.add(lanes.of(report.webhookId));
@@ -357,7 +359,8 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     },
     onRecorded(recorded) {
       for (const { claimed, settlement } of recorded) {
-        held.delete(keyOf(claimed));
+        const one = held.find(claimed);
+        if (one) held.remove(one);
         if (settlement.state === "pending") claimer.wakeAt(settlement.dueAt);
       }
       noteProgress();
@@ -366,17 +369,16 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
     onLost(keys) {
       const lost: HeldDelivery[] = [];
       for (const { deliveryId, attemptNumber } of keys) {
-        const key = keyOf({ id: deliveryId, attemptNumber });
-        const one = held.get(key);
+        const one = held.find({ id: deliveryId, attemptNumber });
         if (!one) continue;
-        held.delete(key);
+        held.remove(one);
         lanes.noteEnded(lanes.of(one.claimed.webhookId), null);
         lost.push(one.claimed);
       }
       noteProgress();
       return lost;
     },
-    isHolding: (delivery) => held.has(keyOf(delivery)),
+    isHolding: (delivery) => held.find(delivery) !== undefined,
     async close(boundMs) {
       isClosed = true;
       clearInterval(sweepTimer);
@@ -391,10 +393,6 @@ export function createDispatcher(parts: DispatcherParts, settings: DispatcherSet
       clearTimeout(timer);
     },
   };
-}
-
-function keyOf({ id, attemptNumber }: Pick<HeldDelivery, "id" | "attemptNumber">): string {
-  return `${id}/${attemptNumber}`;
 }
 
 interface Starting {

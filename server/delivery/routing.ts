@@ -3,6 +3,7 @@
 import type { IncomingEvent, WhatsAppUser } from "../domain/event.ts";
 import type { Directory, DirectoryClient, DirectoryNumber } from "../store/configuration.ts";
 import type { ContactAsked } from "../store/contacts.ts";
+import { ScopedMap } from "../store/scoped-map.ts";
 
 /** Tenant of events that are nobody's: kept, and routed when a client with their number is added. */
 export const nobodysTenantId = 0;
@@ -124,12 +125,14 @@ export function listContacts(contacts: readonly EventContacts[]): ContactAsked[]
   );
 }
 
-/** Each contact once; the order stays. */
+/** Leaves out what would only look for the same once more; the order stays. */
 export function distinctContacts(asked: readonly ContactAsked[]): ContactAsked[] {
-  const seen = new Map<string, ContactAsked>();
-  for (const one of asked) {
-    const name = `${one.clientId} ${one.numberId} ${one.phone} ${one.bsuid}`;
-    seen.set(one.becomes ? `${name} ${one.becomes.phone} ${one.becomes.bsuid}` : name, one);
-  }
-  return [...seen.values()];
+  const seen = new ScopedMap<ContactAsked>();
+  return asked.filter((one) => {
+    if (one.becomes) return true;
+    const name = one.bsuid ?? one.phone!;
+    const before = seen.get(one.numberId, name);
+    seen.set(one.numberId, name, one);
+    return before?.clientId !== one.clientId || before.phone !== one.phone || before.bsuid !== one.bsuid;
+  });
 }

@@ -61,14 +61,26 @@ export function isUuid(text: string): boolean {
   return uuidPattern.test(text);
 }
 
-/** 48 bits of time, then the counter in rand_a and the head of rand_b (RFC 9562, method 1), then random. */
+/**
+ * 48 bits of time, then the counter in rand_a and the head of rand_b (RFC 9562, method 1), then random.
+ * Written digit by digit: a text joined from parts would keep all of them for as long as it lives.
+ */
 function formatUuidV7(ms: number, counter: number, tail: Uint8Array): string {
-  const time = ms.toString(16).padStart(12, "0");
-  const high = (counter >>> 6).toString(16).padStart(3, "0");
-  const low = (0x80 | (counter & 0x3f)).toString(16);
-  let random = "";
-  for (let index = 0; index < 7; index++) random += byteHex[tail[index]!];
-  return `${time.slice(0, 8)}-${time.slice(8)}-7${high}-${low}${random.slice(0, 2)}-${random.slice(2)}`;
+  const bytes = idBytes;
+  bytes.writeUIntBE(ms, 0, 6);
+  bytes.writeUInt16BE(0x7000 | (counter >>> 6), 6);
+  bytes[8] = 0x80 | (counter & 0x3f);
+  for (let index = 0; index < 7; index++) bytes[9 + index] = tail[index]!;
+  let offset = 0;
+  for (let index = 0; index < 16; index++) {
+    if (index === 4 || index === 6 || index === 8 || index === 10) idText[offset++] = dash;
+    idText[offset++] = digits[bytes[index]! >>> 4]!;
+    idText[offset++] = digits[bytes[index]! & 0xf]!;
+  }
+  return idText.toString("latin1");
 }
 
-const byteHex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
+const idBytes = Buffer.alloc(16);
+const idText = Buffer.alloc(36);
+const dash = "-".charCodeAt(0);
+const digits = Buffer.from("0123456789abcdef");

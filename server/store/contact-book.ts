@@ -4,6 +4,8 @@
  * both; a phone that shows up with another id has another owner (numbers are recycled).
  */
 
+import { ScopedMap } from "./scoped-map.ts";
+
 /** A name that a WhatsApp user goes by; at least one part is set. */
 export interface ContactName {
   phone: string | null;
@@ -67,8 +69,8 @@ export interface Book {
 }
 
 export function createBook(found: readonly ContactRow[], newId: () => string, now: Date): Book {
-  const phones = new Map<string, ContactRow>();
-  const bsuids = new Map<string, ContactRow>();
+  const phones = new ScopedMap<ContactRow>();
+  const bsuids = new ScopedMap<ContactRow>();
   const resolved = new Map<ContactAsked, ContactRow>();
   const made: ContactRow[] = [];
   const changed = new Set<ContactRow>();
@@ -78,16 +80,16 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
   for (const row of found) index(row);
 
   function index(row: ContactRow): void {
-    if (row.phone !== null) phones.set(`${row.clientId} ${row.phone}`, row);
-    if (row.bsuid !== null) bsuids.set(`${row.clientId} ${row.bsuid}`, row);
+    if (row.phone !== null) phones.set(row.clientId, row.phone, row);
+    if (row.bsuid !== null) bsuids.set(row.clientId, row.bsuid, row);
   }
 
   function byPhone(clientId: number, phone: string | null): ContactRow | undefined {
-    return phone === null ? undefined : phones.get(`${clientId} ${phone}`);
+    return phone === null ? undefined : phones.get(clientId, phone);
   }
 
   function byBsuid(clientId: number, bsuid: string | null): ContactRow | undefined {
-    return bsuid === null ? undefined : bsuids.get(`${clientId} ${bsuid}`);
+    return bsuid === null ? undefined : bsuids.get(clientId, bsuid);
   }
 
   /** Whom the name means as things stand; nobody, if the phone is that of another business-scoped id. */
@@ -118,8 +120,9 @@ export function createBook(found: readonly ContactRow[], newId: () => string, no
   }
 
   function unindex(row: ContactRow): void {
-    if (byPhone(row.clientId, row.phone) === row) phones.delete(`${row.clientId} ${row.phone}`);
-    if (byBsuid(row.clientId, row.bsuid) === row) bsuids.delete(`${row.clientId} ${row.bsuid}`);
+    const { clientId, phone, bsuid } = row;
+    if (phone !== null && byPhone(clientId, phone) === row) phones.delete(clientId, phone);
+    if (bsuid !== null && byBsuid(clientId, bsuid) === row) bsuids.delete(clientId, bsuid);
   }
 
   function absorb(into: ContactRow, row: ContactRow): void {

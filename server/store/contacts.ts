@@ -12,6 +12,7 @@ import { bigintArray, booleanArray, intArray, textArray, uuidArray } from "./bin
 import { type BookChanges, type ContactAsked, type ContactRow, createBook } from "./contact-book.ts";
 import { mergeContacts } from "./contact-merge.ts";
 import { noteFormerNames } from "./contact-names.ts";
+import { ScopedMap } from "./scoped-map.ts";
 
 export type { ContactAsked, ContactName, ContactRow } from "./contact-book.ts";
 
@@ -37,7 +38,8 @@ export interface ContactsFound {
  * were almost empty would else go through all conversations for every message, until statistics are gathered.
  */
 const findContacts = `
-  SELECT id, client_id, phone, bsuid, given_name, profile_name, note, note_automation, labels, created_at, updated_at
+  SELECT id, client_id, phone, bsuid, given_name, profile_name, note, note_automation, nullif(labels, '{}') AS labels,
+    date_part('epoch', created_at) * 1000 AS created_ms, date_part('epoch', updated_at) * 1000 AS updated_ms
   FROM contact
   WHERE id = ANY(ARRAY(
     SELECT owner.id FROM unnest($1::int[], $2::text[]) AS asked(client_id, phone)
@@ -125,28 +127,23 @@ export async function resolveContacts(
     const again = await findAndLock(client, asked);
     return await resolveContacts(client, asked, again, newId, now);
   }
-  const conversations = new Map<string, LockedConversation>();
-  const pairOf = (contactId: string, numberId: number) => `${contactId} ${numberId}`;
+  const conversations = new ScopedMap<LockedConversation>();
+  const note = (one: LockedConversation) => conversations.set(one.numberId, one.contactId, one);
   const hasMerged = new Set(changes.absorbed.flatMap(({ row, into }) => [row.id, into.id]));
   for (const one of found.conversations) {
-    if (!hasMerged.has(one.contactId)) conversations.set(pairOf(one.contactId, one.numberId), one);
+    if (!hasMerged.has(one.contactId)) note(one);
   }
-  const missing = new Map<string, { contactId: string; numberId: number }>();
+  const missing: { contactId: string; numberId: number }[] = [];
   for (const one of asked) {
     if (one.becomes) continue;
     const contactId = book.contactOf(one)!.id;
-    const pair = pairOf(contactId, one.numberId);
-    if (!conversations.has(pair)) missing.set(pair, { contactId, numberId: one.numberId });
+    if (!conversations.get(one.numberId, contactId)) missing.push({ contactId, numberId: one.numberId });
   }
-  if (missing.size > 0) {
-    for (const one of await addConversations(client, [...missing.values()])) {
-      conversations.set(pairOf(one.contactId, one.numberId), one);
-    }
-  }
+  if (missing.length > 0) for (const one of await addConversations(client, missing)) note(one);
   return {
     find(one) {
       const contact = book.contactOf(one)!;
-      return { contact, conversation: conversations.get(pairOf(contact.id, one.numberId))! };
+      return { contact, conversation: conversations.get(one.numberId, contact.id)! };
     },
     isPaired(one) {
       const contact = book.contactOf(one);
@@ -314,9 +311,9 @@ function toContact(row: any): ContactRow {
     profileName: row.profile_name,
     note: row.note,
     noteAutomation: row.note_automation,
-    labels: row.labels,
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
+    labels: row.labels ?? [],
+    createdAt: new Date(row.created_ms),
+    updatedAt: new Date(row.updated_ms),
   };
 }
 

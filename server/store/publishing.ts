@@ -75,17 +75,16 @@ export async function openPublishing(
 
 async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: Date): Promise<Set<number>> {
   const fresh = new Set<number>();
-  const asked = new Set<string>();
+  const asked: KeyAsked[] = [];
+  const hashes = new Set<string>();
   const timed: TimedKey[] = [];
   const timeless: number[] = [];
   for (const [index, key] of keys.entries()) {
-    const { placedAt, alsoPlacedAt } = key;
-    const places = placedAt && alsoPlacedAt ? [placedAt, alsoPlacedAt] : [placedAt];
-    const identities = places.map((place) => `${key.tenantId} ${key.hash} ${place?.getTime()}`);
-    if (identities.some((identity) => asked.has(identity))) continue;
-    for (const identity of identities) asked.add(identity);
-    for (const place of places) {
-      if (place) timed.push({ index, placedAt: place });
+    if (hashes.has(key.hash) && asked.some((before) => isSameKey(before, key))) continue;
+    asked.push(key);
+    hashes.add(key.hash);
+    for (const placedAt of placesOf(key)) {
+      if (placedAt) timed.push({ index, placedAt });
       else timeless.push(index);
     }
   }
@@ -94,6 +93,17 @@ async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: D
     timeless.length > 0 && takeTimelessKeys(client, keys, timeless, now, fresh),
   ]);
   return fresh;
+}
+
+/** True if the keys have a place in common. */
+function isSameKey(first: KeyAsked, second: KeyAsked): boolean {
+  if (first.hash !== second.hash || first.tenantId !== second.tenantId) return false;
+  const placesMs = placesOf(first).map((place) => place?.getTime());
+  return placesOf(second).some((place) => placesMs.includes(place?.getTime()));
+}
+
+function placesOf({ placedAt, alsoPlacedAt }: KeyAsked): (Date | null)[] {
+  return placedAt && alsoPlacedAt ? [placedAt, alsoPlacedAt] : [placedAt];
 }
 
 interface TimedKey {

@@ -3,30 +3,20 @@
  * an item with other ids is not its user.
  */
 
-import { idOf, listOf, recordOf, textOf } from "./json.ts";
+import { idOf, isJsonObject, listOf, textOf } from "./json.ts";
 import { phoneOf } from "./phone.ts";
 
 export type Contact = Record<string, unknown>;
 
 export interface ContactBook {
-  /** Looked up by key, since a body may hold thousands of contacts beside thousands of messages. */
-  readonly byKey: ReadonlyMap<string, Contact>;
-  /** The contact, if there is exactly one. */
-  readonly only: Contact | null;
+  readonly contacts: readonly Contact[];
+  /** Made when it is first needed, since a body may hold thousands of contacts beside thousands of messages. */
+  byKey: ReadonlyMap<string, Contact> | null;
 }
 
 /** Reads `contacts`; what is no contact in it is left out. Of two with the same id the first counts. */
 export function readContacts(value: unknown): ContactBook {
-  const contacts = listOf(value)
-    .map(recordOf)
-    .filter((contact) => contact !== null);
-  const byKey = new Map<string, Contact>();
-  for (const contact of contacts) {
-    for (const key of keysOf(textOf(contact.wa_id), idOf(contact.user_id))) {
-      if (!byKey.has(key)) byKey.set(key, contact);
-    }
-  }
-  return { byKey, only: contacts.length === 1 ? contacts[0]! : null };
+  return { contacts: listOf(value).filter(isJsonObject), byKey: null };
 }
 
 /**
@@ -36,12 +26,26 @@ export function readContacts(value: unknown): ContactBook {
  * @param phone  as the item has it, with or without formatting
  */
 export function findContact(book: ContactBook, phone: string | null, bsuid: string | null): Contact | null {
-  if (phone === null && bsuid === null) return book.only;
+  const only = book.contacts.length === 1 ? book.contacts[0]! : null;
+  if (phone === null && bsuid === null) return only;
+  // As in nearly every body: one contact, with the very ids of the item.
+  if (only !== null && textOf(only.wa_id) === phone && idOf(only.user_id) === bsuid) return only;
+  book.byKey ??= indexContacts(book.contacts);
   for (const key of keysOf(phone, bsuid)) {
     const contact = book.byKey.get(key);
     if (contact !== undefined) return contact;
   }
   return null;
+}
+
+function indexContacts(contacts: readonly Contact[]): Map<string, Contact> {
+  const byKey = new Map<string, Contact>();
+  for (const contact of contacts) {
+    for (const key of keysOf(textOf(contact.wa_id), idOf(contact.user_id))) {
+      if (!byKey.has(key)) byKey.set(key, contact);
+    }
+  }
+  return byKey;
 }
 
 function keysOf(phone: string | null, bsuid: string | null): string[] {

@@ -2,7 +2,7 @@
 
 import { textOf } from "../../plugins/sdk/json.ts";
 
-export { cleanText, listOf, parseLossless, recordOf, textOf } from "../../plugins/sdk/json.ts";
+export { cleanText, isJsonObject, listOf, parseLossless, recordOf, textOf } from "../../plugins/sdk/json.ts";
 
 const idLengthMax = 256;
 

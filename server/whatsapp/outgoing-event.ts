@@ -43,7 +43,7 @@ export function makeOutgoingEvent(message: SentMessage): IncomingEvent {
     phoneNumberId: message.phoneNumberId,
     businessPhone,
     wabaId: null,
-    contacts: { byKey: new Map(), only: null },
+    contacts: { contacts: [], byKey: null },
   });
 }
 

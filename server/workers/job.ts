@@ -4,6 +4,7 @@
  * `domain/attempt-report.ts` says.
  */
 
+import type { AttemptReport } from "../domain/attempt-report.ts";
 import type { ContentType, WhatsAppUser } from "../domain/event.ts";
 import type { SignatureScheme } from "../domain/webhook.ts";
 
@@ -74,8 +75,15 @@ export interface DeliveryJob {
   replyDelayMaxMs: number | null;
 }
 
+/** What a thread is given at once: its jobs, which the main thread knows by the numbers from `firstNumber` on. */
+export interface JobRun {
+  firstNumber: number;
+  jobs: DeliveryJob[];
+}
+
 /** Message of a thread to the main thread. */
 export type ThreadMessage =
-  | { kind: "reports"; reports: import("../domain/attempt-report.ts").AttemptReport[] }
+  /** `numbers`: of their jobs, in the same order. */
+  | { kind: "reports"; numbers: number[]; reports: AttemptReport[] }
   /** Sent once a second while the thread's event loop turns. */
   | { kind: "alive"; threadId: number };

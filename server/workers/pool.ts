@@ -11,7 +11,7 @@ import { getCompileCacheDir } from "node:module";
 import { dirname } from "node:path";
 import { Piscina } from "piscina";
 import type { AttemptReport } from "../domain/attempt-report.ts";
-import type { DeliveryJob, ThreadMessage } from "./job.ts";
+import type { DeliveryJob, JobRun, ThreadMessage } from "./job.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 export interface JobKey {
@@ -44,7 +44,7 @@ export interface WorkerPoolOptions {
 export interface WorkerPool {
   /** Settles once every thread has given a sign of life; rejects if they cannot start, or not within 30 s. */
   ready(): Promise<void>;
-  /** Hands jobs over and returns at once. A job may not be handed over again before it was answered. */
+  /** Hands jobs over and returns at once. */
   run(jobs: DeliveryJob[]): void;
   /** Jobs that were not answered yet. */
   inFlightCount(): number;
@@ -65,7 +65,9 @@ const straggleMaxMs = 5_000;
 
 export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
   const { threads, settings, log, stillSecondsMax = 10 } = options;
-  const inFlight = new Set<string>();
+  /** By the number that each job got when it was handed over. */
+  const inFlight = new Map<number, JobKey>();
+  let nextNumber = 1;
   /** Watchdog ticks since each thread's last sign of life; a thread that never gave one is not `isUp`. */
   const lifeByThread = new Map<number, { stillSeconds: number; isUp: boolean }>();
   let isBroken = false;
@@ -98,7 +100,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
   piscina.on("workerDestroy", () => forgetEndedThreads());
   piscina.on("message", (message: ThreadMessage) => {
     if (message.kind === "alive") noteAlive(message.threadId);
-    else settleReports(message.reports);
+    else settleReports(message);
   });
   piscina.on("error", (error: Error) => {
     log.error({ err: error }, "a worker thread failed");
@@ -117,13 +119,16 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     ready: () => allUp.promise,
     run(jobs) {
       assert(closing === null, "a closed pool takes no jobs");
-      for (const job of jobs) {
-        const key = keyOf(job);
-        assert(!inFlight.has(key), "a job is handed over once");
-        inFlight.add(key);
+      const firstNumber = nextNumber;
+      for (const { deliveryId, attemptNumber } of jobs) {
+        inFlight.set(nextNumber++, { deliveryId, attemptNumber });
       }
-      if (isBroken) return settleLost(jobs, "the pool is broken");
-      for (const share of splitEvenly(jobs.map(withOwnBytes), threads)) void runShare(share);
+      if (isBroken) return settleLost(firstNumber, jobs.length, "the pool is broken");
+      let shared = firstNumber;
+      for (const share of splitEvenly(jobs.map(withOwnBytes), threads)) {
+        runShare({ firstNumber: shared, jobs: share });
+        shared += share.length;
+      }
     },
     inFlightCount: () => inFlight.size,
     isHealthy: () => countUp() === threads,
@@ -140,29 +145,51 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     },
   };
 
-  async function runShare(jobs: DeliveryJob[]): Promise<void> {
-    try {
-      await piscina.run(jobs);
-      if (!jobs.some((job) => inFlight.has(keyOf(job)))) return;
-      // The reports are on their way: they were posted before the run's end was.
-      const timer = setTimeout(() => settleLost(jobs, "the thread did not report them"), straggleMaxMs);
-      timer.unref();
-    } catch (error) {
-      settleLost(jobs, error instanceof Error ? error.message : "the run failed");
-    }
+  function runShare(run: JobRun): void {
+    // The jobs themselves are not kept until the run is done: they have gone to the thread.
+    const { firstNumber } = run;
+    const count = run.jobs.length;
+    piscina.run(run).then(
+      () => {
+        if (!isAnyInFlight(firstNumber, count)) return;
+        // The reports are on their way: they were posted before the run's end was.
+        const giveUp = () => settleLost(firstNumber, count, "the thread did not report them");
+        setTimeout(giveUp, straggleMaxMs).unref();
+      },
+      (error: unknown) =>
+        settleLost(firstNumber, count, error instanceof Error ? error.message : "the run failed"),
+    );
   }
 
-  function settleReports(reports: AttemptReport[]): void {
-    // A report that comes after its job was given up for lost is dropped: the job has had its answer.
-    const expected = reports.filter((report) => inFlight.delete(keyOf(report)));
+  function isAnyInFlight(firstNumber: number, count: number): boolean {
+    for (let number = firstNumber; number < firstNumber + count; number++) {
+      if (inFlight.has(number)) return true;
+    }
+    return false;
+  }
+
+  function settleReports({ numbers, reports }: Extract<ThreadMessage, { kind: "reports" }>): void {
+    const expected: AttemptReport[] = [];
+    for (const [index, report] of reports.entries()) {
+      const key = inFlight.get(numbers[index]!);
+      // A report that comes after its job was given up for lost is dropped: the job has had its answer.
+      if (key === undefined) continue;
+      inFlight.delete(numbers[index]!);
+      // The very text that this thread knows the delivery by: to look up a copy of it costs several times as much.
+      report.deliveryId = key.deliveryId;
+      expected.push(report);
+    }
     if (expected.length > 0) options.onReports(expected);
     if (inFlight.size === 0 && closing !== null) drained.resolve();
   }
 
-  function settleLost(jobs: DeliveryJob[], reason: string): void {
-    const lost = jobs
-      .filter((job) => inFlight.delete(keyOf(job)))
-      .map(({ deliveryId, attemptNumber }) => ({ deliveryId, attemptNumber }));
+  function settleLost(firstNumber: number, count: number, reason: string): void {
+    const lost: JobKey[] = [];
+    for (let number = firstNumber; number < firstNumber + count; number++) {
+      const key = inFlight.get(number);
+      if (key !== undefined) lost.push(key);
+      inFlight.delete(number);
+    }
     if (lost.length > 0) {
       log.warn({ lostCount: lost.length, reason }, "attempts were lost with their worker thread");
       options.onLost(lost);
@@ -215,10 +242,6 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     void piscina.destroy();
     options.onBroken?.(error);
   }
-}
-
-function keyOf({ deliveryId, attemptNumber }: JobKey): string {
-  return `${deliveryId}/${attemptNumber}`;
 }
 
 /** Even shares of at least eight jobs: a message between threads costs more than a few jobs in it. */

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { parentPort, threadId, workerData } from "node:worker_threads";
 import type { Transformer } from "../../plugins/transformer.ts";
 import { createDeliver } from "./deliver.ts";
-import type { DeliveryJob, ThreadMessage } from "./job.ts";
+import type { JobRun, ThreadMessage } from "./job.ts";
 import { createReportBundle } from "./report-bundle.ts";
 import { createSender } from "./send.ts";
 import type { WorkerSettings } from "./settings.ts";
@@ -15,22 +15,25 @@ const aliveIntervalMs = 1_000;
  * Sets this thread up and returns the function that the pool calls with each run. Its promise settles when every job
  * of the run has ended; reports do not wait for that, so a slow job holds nobody back.
  */
-export function startThread(transformers: readonly Transformer[]): (jobs: DeliveryJob[]) => Promise<void> {
+export function startThread(transformers: readonly Transformer[]): (run: JobRun) => Promise<void> {
   assert(parentPort !== null, "only a worker thread can be started");
   const port = parentPort;
-  const post = (message: ThreadMessage) => port.postMessage(message);
+  const post = (message: ThreadMessage, handedOver: ArrayBuffer[] = []) =>
+    port.postMessage(message, handedOver);
 
   const settings = workerData as WorkerSettings;
   const deliver = createDeliver(createSender(settings), transformers, settings);
-  const bundle = createReportBundle((reports) => post({ kind: "reports", reports }));
+  const bundle = createReportBundle(post);
 
   const sayAlive = () => post({ kind: "alive", threadId });
   setInterval(sayAlive, aliveIntervalMs);
   sayAlive();
 
-  return async (jobs) => {
+  return async ({ firstNumber, jobs }) => {
     // A defect that makes one job reject must not cost the others their reports; the pool counts that job as lost.
-    const ends = await Promise.allSettled(jobs.map(async (job) => bundle.add(await deliver(job))));
+    const ends = await Promise.allSettled(
+      jobs.map(async (job, index) => bundle.add(firstNumber + index, await deliver(job))),
+    );
     bundle.flush();
     const defect = ends.find((end) => end.status === "rejected");
     if (defect !== undefined) throw defect.reason;
