@@ -18,6 +18,7 @@ import type { IdSource } from "../domain/ids.ts";
 import type { MediaLink } from "../domain/media-link.ts";
 import type { WebhookTarget } from "../domain/webhook.ts";
 import { addClientsOf, type UnknownNumber } from "../store/auto-clients.ts";
+import { type ContactMemory, createContactMemory } from "../store/contact-memory.ts";
 import { type ContactAsked, type ContactBook, resolveContacts } from "../store/contacts.ts";
 import type { DirectoryKeeper } from "../store/directory.ts";
 import type { StoredEvent } from "../store/events.ts";
@@ -95,12 +96,21 @@ interface Queued extends Waiting {
   receivedAt: Date;
 }
 
+/** What is remembered of contacts from commit to commit. */
+interface Known {
+  pairs: KnownPairs;
+  contacts: ContactMemory;
+}
+
 const attemptsMax = 5;
 
 export function createPublisher(parts: PublisherParts, settings: PublishSettings): Publisher {
   const { database, directory, clock, log } = parts;
   const queue: Queued[] = [];
-  const knownPairs = createKnownPairs(() => clock.now().getTime());
+  const known: Known = {
+    pairs: createKnownPairs(() => clock.now().getTime()),
+    contacts: createContactMemory(),
+  };
   const unroutedNotice = createNotice(
     parts,
     "events of numbers or accounts that no client has were kept; ListUnroutedNumbers counts them",
@@ -141,7 +151,7 @@ export function createPublisher(parts: PublisherParts, settings: PublishSettings
     let holdsConfiguration = false;
     for (let attempt = 1; ; attempt++) {
       try {
-        const outcome = await commitOnce(parts, settings, knownPairs, batch, holdsConfiguration);
+        const outcome = await commitOnce(parts, settings, known, batch, holdsConfiguration);
         // Changes may follow each other faster than commits: the next try does not let one come between.
         if (outcome === "stale") holdsConfiguration = true;
         else if (outcome === "refused") {
@@ -229,7 +239,7 @@ function isOneLimitedCall(first: Queued, second: Queued): boolean {
 async function commitOnce(
   parts: PublisherParts,
   settings: PublishSettings,
-  knownPairs: KnownPairs,
+  known: Known,
   batch: readonly Queued[],
   holdsConfiguration: boolean,
 ): Promise<{ unroutedNumberIds: (string | null)[] } | "stale" | "refused"> {
@@ -254,7 +264,7 @@ async function commitOnce(
       return "refused";
     }
     const routes = batch.map(({ event }) => routeOf(directory.current, event, settings.autoClients));
-    const contacts = batch.map(({ event }, index) => contactsOf(event, routes[index]!, knownPairs.has));
+    const contacts = batch.map(({ event }, index) => contactsOf(event, routes[index]!, known.pairs.has));
     const keys = batch.map(({ event }, index) => ({ ...event.dedup, tenantId: routes[index]!.tenantId }));
     const opened = await openPublishing(
       client,
@@ -262,6 +272,7 @@ async function commitOnce(
       distinctContacts(listContacts(contacts)),
       now,
       holdsConfiguration,
+      known.contacts,
     );
     // From here to the commit no configuration changes, so what routed the events may choose their webhooks, too.
     if (opened.configurationVersion !== routedBy) {
@@ -283,7 +294,7 @@ async function commitOnce(
     planRows(plan, planParts, batch, { routes, contacts, fresh: opened.fresh, book }, leasedUntil);
     await commitPublishing(client, plan, now, parts.queue.enqueue);
     client.release();
-    for (const one of wanted) if (book?.isPaired(one)) knownPairs.note(one);
+    if (book) noteContacts(known, book, wanted);
   } catch (error) {
     for (const { claimed } of plan.started) parts.handover.release(claimed.webhookId);
     await client.query("ROLLBACK").then(
@@ -296,6 +307,15 @@ async function commitOnce(
   for (const [index, queued] of batch.entries()) queued.resolve(plan.answers[index]!);
   const unrouted = plan.events.filter((event) => event.tenantId === nobodysTenantId);
   return { unroutedNumberIds: unrouted.map((event) => event.phoneNumberId) };
+}
+
+function noteContacts({ pairs, contacts }: Known, book: ContactBook, wanted: readonly ContactAsked[]): void {
+  for (const one of wanted) {
+    if (book.isPaired(one)) pairs.note(one);
+    if (one.becomes) continue;
+    const { contact, conversation } = book.find(one);
+    contacts.note(one, { contactId: contact.id, conversationId: conversation.id });
+  }
 }
 
 async function addMissingClients(parts: PublisherParts, batch: readonly Queued[]): Promise<void> {

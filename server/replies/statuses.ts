@@ -43,8 +43,9 @@ export function followStatuses<Scope, Answer extends { isRefused?: boolean }>(
 ): Publish<Scope, Answer> {
   const { database, clock } = parts;
 
-  return async (events, scope) => {
-    if (!events.some(isStatus)) return await publish(events, scope);
+  return (events, scope) => (events.some(isStatus) ? follow(events, scope) : publish(events, scope));
+
+  async function follow(events: readonly IncomingEvent[], scope: Scope): Promise<Answer[]> {
     const read = events.map((event) => (isStatus(event) ? parts.readStatus(event.item) : null));
     const published = await publish(await restored(events, read), scope);
     const news = read.flatMap((one, index) =>
@@ -52,7 +53,7 @@ export function followStatuses<Scope, Answer extends { isRefused?: boolean }>(
     );
     if (await reaching(() => applyStatuses(database.pool, news, clock.now()))) parts.onSent();
     return published;
-  };
+  }
 
   async function restored(
     events: readonly IncomingEvent[],

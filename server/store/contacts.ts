@@ -10,6 +10,7 @@
 import type pg from "pg";
 import { bigintArray, booleanArray, intArray, textArray, uuidArray } from "./binary-arrays.ts";
 import { type BookChanges, type ContactAsked, type ContactRow, createBook } from "./contact-book.ts";
+import type { ContactMemory, RememberedContact } from "./contact-memory.ts";
 import { mergeContacts } from "./contact-merge.ts";
 import { noteFormerNames } from "./contact-names.ts";
 import { ScopedMap } from "./scoped-map.ts";
@@ -41,7 +42,7 @@ const findContacts = `
   SELECT id, client_id, phone, bsuid, given_name, profile_name, note, note_automation, nullif(labels, '{}') AS labels,
     date_part('epoch', created_at) * 1000 AS created_ms, date_part('epoch', updated_at) * 1000 AS updated_ms
   FROM contact
-  WHERE id = ANY(ARRAY(
+  WHERE id = ANY($4::uuid[] || ARRAY(
     SELECT owner.id FROM unnest($1::int[], $2::text[]) AS asked(client_id, phone)
       CROSS JOIN LATERAL (
         SELECT c.id FROM contact c WHERE c.client_id = asked.client_id AND c.phone = asked.phone LIMIT 1) AS owner
@@ -56,7 +57,7 @@ const conversationColumns =
 
 const lockConversations = `
   SELECT ${conversationColumns} FROM conversation v
-  WHERE v.id = ANY(ARRAY(
+  WHERE v.id = ANY($5::bigint[] || ARRAY(
     SELECT found.id FROM unnest($1::int[], $2::text[], $3::int[]) AS asked(client_id, phone, number_id)
       CROSS JOIN LATERAL (
         SELECT c.id FROM contact c WHERE c.client_id = asked.client_id AND c.phone = asked.phone LIMIT 1) AS owner
@@ -70,14 +71,57 @@ const lockConversations = `
       CROSS JOIN LATERAL (
         SELECT n.id FROM conversation n
         WHERE n.contact_id = owner.id AND n.number_id = asked.number_id AND n.merged_into IS NULL LIMIT 1) AS found))
+    AND v.merged_into IS NULL
   ORDER BY v.id FOR UPDATE`;
 
-/** Finds what exists and locks it. Both statements are sent at once; the second sees what the first waited for. */
+/**
+ * Finds what exists and locks it.
+ *
+ * @param memory  where to look first; what turns out to be otherwise is looked for anew
+ */
 export async function findAndLock(
   client: pg.ClientBase,
   asked: readonly ContactAsked[],
+  memory: ContactMemory | null = null,
 ): Promise<ContactsFound> {
   if (asked.length === 0) return { contacts: [], conversations: [] };
+  const remembered: { asked: ContactAsked; place: RememberedContact }[] = [];
+  const unknown: ContactAsked[] = [];
+  for (const one of asked) {
+    const place = one.becomes ? undefined : memory?.get(one);
+    if (place) remembered.push({ asked: one, place });
+    else unknown.push(one);
+  }
+  const found = await lockAll(
+    client,
+    unknown,
+    remembered.map(({ place }) => place),
+  );
+  if (remembered.length === 0) return found;
+  const contacts = new Map(found.contacts.map((row) => [row.id, row]));
+  const conversations = new Map(found.conversations.map((row) => [row.id, row]));
+  const wrong = remembered.filter(({ asked: one, place }) => {
+    const conversation = conversations.get(place.conversationId);
+    const isSame = conversation?.contactId === place.contactId && conversation.numberId === one.numberId;
+    return !isSame || !isNamed(contacts.get(place.contactId), one);
+  });
+  if (wrong.length === 0) return found;
+  for (const { asked: one } of wrong) memory?.forget(one);
+  return await lockAll(client, asked, []);
+}
+
+/** True if looking for the name would have found this row. */
+function isNamed(row: ContactRow | undefined, { clientId, phone, bsuid }: ContactAsked): boolean {
+  if (row?.clientId !== clientId) return false;
+  return (phone === null || row.phone === phone) && (bsuid === null || row.bsuid === bsuid);
+}
+
+/** Both statements are sent at once; the second sees what the first waited for. */
+async function lockAll(
+  client: pg.ClientBase,
+  asked: readonly ContactAsked[],
+  places: readonly RememberedContact[],
+): Promise<ContactsFound> {
   const names = asked.flatMap((one) => {
     const { clientId, numberId, phone, bsuid, becomes } = one;
     const own = { clientId, numberId, phone, bsuid };
@@ -88,11 +132,21 @@ export async function findAndLock(
   const bsuids = textArray(names.map((one) => one.bsuid));
   const numberIds = intArray(names.map((one) => one.numberId));
   const [contacts, conversations] = await Promise.all([
-    client.query({ name: "find-contacts", text: findContacts, values: [clientIds, phones, bsuids] }),
+    client.query({
+      name: "find-contacts",
+      text: findContacts,
+      values: [clientIds, phones, bsuids, uuidArray(places.map((place) => place.contactId))],
+    }),
     client.query({
       name: "lock-conversations",
       text: lockConversations,
-      values: [clientIds, phones, numberIds, bsuids],
+      values: [
+        clientIds,
+        phones,
+        numberIds,
+        bsuids,
+        bigintArray(places.map((place) => place.conversationId)),
+      ],
     }),
   ]);
   return { contacts: contacts.rows.map(toContact), conversations: conversations.rows.map(toConversation) };

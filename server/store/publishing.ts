@@ -10,6 +10,7 @@ import type { DeliveryQueue } from "../domain/delivery-queue.ts";
 import type { ConversationEntry, Revision } from "../domain/event.ts";
 import { bigintArray, instantArray, intArray, textArray, utf8Array, uuidArray } from "./binary-arrays.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
+import type { ContactMemory } from "./contact-memory.ts";
 import {
   type ContactAsked,
   type ContactsFound,
@@ -52,6 +53,8 @@ export async function beginPublishing(client: pg.ClientBase): Promise<void> {
 /**
  * Begins the transaction, unless it has begun: takes the shared configuration lock, claims the duplicate keys, finds and
  * locks contacts and conversations. A key that another transaction is taking is waited for.
+ *
+ * @param memory  where contacts were found before
  */
 export async function openPublishing(
   client: pg.ClientBase,
@@ -59,6 +62,7 @@ export async function openPublishing(
   contacts: readonly ContactAsked[],
   now: Date,
   isBegun: boolean,
+  memory: ContactMemory | null = null,
 ): Promise<Opened> {
   const [, version, fresh, found] = await Promise.all([
     isBegun ? null : beginPublishing(client),
@@ -68,7 +72,7 @@ export async function openPublishing(
       values: [],
     }),
     takeKeys(client, keys, now),
-    findAndLock(client, contacts),
+    findAndLock(client, contacts, memory),
   ]);
   return { configurationVersion: BigInt(version.rows[0]!.version), fresh, found };
 }

@@ -15,7 +15,8 @@ export class ScopedMap<V> {
     else this.#byScope.set(scope, new Map([[name, value]]));
   }
 
-  delete(scope: number, name: string): void {
-    this.#byScope.get(scope)?.delete(name);
+  /** True if it was there. */
+  delete(scope: number, name: string): boolean {
+    return this.#byScope.get(scope)?.delete(name) ?? false;
   }
 }

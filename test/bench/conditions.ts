@@ -26,7 +26,7 @@ export function describeSettings(lab: Lab): Record<string, string | number> {
   return {
     gateway: "defaults of development, embedded database",
     ...lab.database.settings,
-    "webhooks' max_in_flight": maxInFlight,
+    max_in_flight: `${maxInFlight}; of webhooks in the fan-out the default`,
     "load's connections": loadConnections,
     "endpoint of latency": "a Node process",
     "load average before": lab.loadAverageBefore.toFixed(1),

@@ -9,7 +9,8 @@ export const roundCount = 3;
 const eventCountMax = 40_000;
 /** On a machine where that many take longer, a round is about as long as this. */
 const roundSecondsMax = 8;
-const warmUpCount = 5_000;
+/** Deliveries of each before the first round: until then, code is still being compiled for what it turns out to do. */
+const warmUpCount = 30_000;
 
 export async function measurePeak(lab: Lab): Promise<Section> {
   const rounds = await runRounds(lab, "peak", Math.ceil(eventCountMax * lab.scale));

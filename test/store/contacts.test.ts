@@ -2,6 +2,7 @@ import { randomFillSync } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createIdSource } from "../../server/domain/ids.ts";
+import { createContactMemory } from "../../server/store/contact-memory.ts";
 import {
   type ContactAsked,
   type ContactBook,
@@ -237,4 +238,65 @@ test("a batch resolves as its events would one after the other", async () => {
     }),
     { numRuns: 60 },
   );
+});
+
+describe("a contact that is remembered", () => {
+  /** Asks for them with a memory of where `before` was found. */
+  async function askRemembering(before: ContactAsked, change: () => Promise<unknown>, wanted: ContactAsked) {
+    const memory = createContactMemory();
+    await transact([before], (book) => {
+      const { contact, conversation } = book.find(before);
+      memory.note(before, { contactId: contact.id, conversationId: conversation.id });
+    });
+    await change();
+    const connection = await store.pool.connect();
+    try {
+      await connection.query("BEGIN");
+      const found = await findAndLock(connection, [wanted], memory);
+      const plain = await findAndLock(connection, [wanted]);
+      await connection.query("ROLLBACK");
+      return { found, plain };
+    } finally {
+      connection.release();
+    }
+  }
+  const nothing = async () => undefined;
+
+  test("is found by its ids, as it is now", async () => {
+    const before = asked({ phone: aPhone() });
+    const rename = () => contactOf({ ...before, profileName: "New" });
+    const { found, plain } = await askRemembering(before, rename, before);
+    expect(found).toEqual(plain);
+    expect(found.contacts).toMatchObject([{ phone: before.phone, profileName: "New" }]);
+    expect(found.conversations).toHaveLength(1);
+  });
+
+  test.each(["it goes by another name", "its name is another's now", "it is asked for by more than it had"])(
+    "is looked for anew when %s",
+    async (what) => {
+      const [phone, bsuid] = [aPhone(), aBsuid()];
+      const before = asked({ phone });
+      const changes: Record<string, () => Promise<unknown>> = {
+        "it goes by another name": () =>
+          transact([{ ...before, becomes: { phone: aPhone(), bsuid: null } }], () => undefined),
+        "its name is another's now": () =>
+          contactOf({ ...before, bsuid }).then(() => contactOf(asked({ phone, bsuid: aBsuid() }))),
+        "it is asked for by more than it had": nothing,
+      };
+      const wanted = what === "it is asked for by more than it had" ? { ...before, bsuid } : before;
+      const { found, plain } = await askRemembering(before, changes[what]!, wanted);
+      expect(found).toEqual(plain);
+    },
+  );
+
+  test("is one of many, of which the oldest are forgotten", () => {
+    const memory = createContactMemory(2);
+    const [first, second, third] = [1, 2, 3].map(() => asked({ phone: aPhone() }));
+    const place = { contactId: "c", conversationId: "1" };
+    for (const one of [first, second, second]) memory.note(one!, place);
+    expect(memory.get(first!)).toEqual(place);
+    memory.note(third!, place);
+    expect(memory.get(third!)).toEqual(place);
+    expect(memory.get(first!)).toBeUndefined();
+  });
 });
