@@ -74,6 +74,8 @@ export async function openLab(scale: number): Promise<Lab> {
     const listening = nextReply<RelayReply, "listening">(relay, "listening");
     relay.send({ kind: "start", routes: Object.values(routes) } satisfies RelayOrder);
     const relayPort = (await listening).port;
+    // At the first start Node takes the types off our files, which needs memory that no later start does.
+    await (await startGateway(dataDir)).close();
     const gateway = closing(await startGateway(dataDir));
     const database = closing(await openBenchDatabase(dataDir));
     const webhookIds = {

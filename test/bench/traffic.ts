@@ -8,7 +8,7 @@ import type { LoadOrder, LoadReply } from "./load.ts";
 import type { ReceiverOrder, ReceiverReply } from "./receiver.ts";
 import { countUsage, type Usage } from "./usage.ts";
 
-export const loadConnections = 256;
+export const loadConnections = 384;
 /** How far the time of the last arrival may be off. */
 const lookEveryMs = 10;
 const roundBoundMs = 120_000;
