@@ -26,7 +26,7 @@ import { isDatabaseOutage, isDataFault, isRepeatable } from "../store/faults.ts"
 import { keepMalformed } from "../store/malformed.ts";
 import type { Database } from "../store/orm.ts";
 import type { Partitions } from "../store/partitions.ts";
-import { beginPublishing, commitPublishing, type Opened, openPublishing } from "../store/publishing.ts";
+import { beginPublishing, commitPublishing, openPublishing } from "../store/publishing.ts";
 import { type BatchLimits, takeBatch } from "./batching.ts";
 import { createKnownPairs, type KnownPairs } from "./known-pairs.ts";
 import { createNotice } from "./notice.ts";
@@ -154,6 +154,7 @@ export function createPublisher(parts: PublisherParts, settings: PublishSettings
         const outcome = await commitOnce(parts, settings, known, batch, holdsConfiguration);
         // Changes may follow each other faster than commits: the next try does not let one come between.
         if (outcome === "stale") holdsConfiguration = true;
+        else if (outcome === "misremembered") continue;
         else if (outcome === "refused") {
           const { allowed, dropped } = await dropRefused(directory, batch);
           droppedNotice.note(dropped.map(({ event }) => event.phoneNumberId));
@@ -233,8 +234,8 @@ function isOneLimitedCall(first: Queued, second: Queued): boolean {
  *
  * @param holdsConfiguration  true = lock the configuration before the events are routed: it costs a round trip, and the
  *                            try is not `stale`
- * @returns the number, if any, of each event that is nobody's; `stale` if the configuration changed under it, and
- *          `refused` if not all of them may be stored: nothing is, then
+ * @returns the number, if any, of each event that is nobody's; `stale` if the configuration changed under it,
+ *          `misremembered` if a contact is not where it was, and `refused` if not all of them may be stored: nothing is, then
  */
 async function commitOnce(
   parts: PublisherParts,
@@ -242,7 +243,7 @@ async function commitOnce(
   known: Known,
   batch: readonly Queued[],
   holdsConfiguration: boolean,
-): Promise<{ unroutedNumberIds: (string | null)[] } | "stale" | "refused"> {
+): Promise<{ unroutedNumberIds: (string | null)[] } | "stale" | "misremembered" | "refused"> {
   const { database, directory, partitions, clock } = parts;
   if (settings.autoClients) await addMissingClients(parts, batch);
   const now = clock.now();
@@ -251,6 +252,8 @@ async function commitOnce(
   await partitions.ensureDay(new Date(now.getTime() + 60_000));
 
   const plan = emptyPlan();
+  let wanted: ContactAsked[] = [];
+  let book: ContactBook | null = null;
   const client = await database.pool.connect();
   try {
     if (holdsConfiguration) {
@@ -281,8 +284,14 @@ async function commitOnce(
       client.release();
       return "stale";
     }
-    const wanted = listContacts(contacts.filter((_, index) => opened.fresh.has(index)));
-    const book = await contactBook(parts, client, wanted, opened, now);
+    const { found } = opened;
+    if (found === null) {
+      await client.query("ROLLBACK");
+      client.release();
+      return "misremembered";
+    }
+    wanted = listContacts(contacts.filter((_, index) => opened.fresh.has(index)));
+    if (wanted.length > 0) book = await resolveContacts(client, wanted, found, () => parts.ids.next(), now);
     const planParts = {
       ids: parts.ids,
       makeMediaLink: parts.makeMediaLink,
@@ -294,7 +303,6 @@ async function commitOnce(
     planRows(plan, planParts, batch, { routes, contacts, fresh: opened.fresh, book }, leasedUntil);
     await commitPublishing(client, plan, now, parts.queue.enqueue);
     client.release();
-    if (book) noteContacts(known, book, wanted);
   } catch (error) {
     for (const { claimed } of plan.started) parts.handover.release(claimed.webhookId);
     await client.query("ROLLBACK").then(
@@ -303,6 +311,7 @@ async function commitOnce(
     );
     throw error;
   }
+  if (book) noteContacts(known, book, wanted);
   parts.handover.start(plan.started);
   for (const [index, queued] of batch.entries()) queued.resolve(plan.answers[index]!);
   const unrouted = plan.events.filter((event) => event.tenantId === nobodysTenantId);
@@ -330,15 +339,4 @@ async function addMissingClients(parts: PublisherParts, batch: readonly Queued[]
   if (missing.size === 0) return;
   await addClientsOf(parts.database, [...missing.values()], parts.clock.now());
   await parts.directory.announce();
-}
-
-async function contactBook(
-  parts: PublisherParts,
-  client: pg.ClientBase,
-  wanted: readonly ContactAsked[],
-  opened: Opened,
-  now: Date,
-): Promise<ContactBook | null> {
-  if (wanted.length === 0) return null;
-  return await resolveContacts(client, wanted, opened.found, () => parts.ids.next(), now);
 }

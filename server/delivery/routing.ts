@@ -2,7 +2,7 @@
 
 import type { IncomingEvent, WhatsAppUser } from "../domain/event.ts";
 import type { Directory, DirectoryClient, DirectoryNumber } from "../store/configuration.ts";
-import type { ContactAsked } from "../store/contacts.ts";
+import type { ContactAsked, ContactName } from "../store/contacts.ts";
 import { ScopedMap } from "../store/scoped-map.ts";
 
 /** Tenant of events that are nobody's: kept, and routed when a client with their number is added. */
@@ -125,14 +125,23 @@ export function listContacts(contacts: readonly EventContacts[]): ContactAsked[]
   );
 }
 
-/** Leaves out what would only look for the same once more; the order stays. */
+/** Leaves out most of what would look for the same once more: whatever its name was asked for with just before. */
 export function distinctContacts(asked: readonly ContactAsked[]): ContactAsked[] {
   const seen = new ScopedMap<ContactAsked>();
   return asked.filter((one) => {
-    if (one.becomes) return true;
     const name = one.bsuid ?? one.phone!;
     const before = seen.get(one.numberId, name);
     seen.set(one.numberId, name, one);
-    return before?.clientId !== one.clientId || before.phone !== one.phone || before.bsuid !== one.bsuid;
+    return !(before && isSameAsked(before, one));
   });
+}
+
+function isSameAsked(first: ContactAsked, second: ContactAsked): boolean {
+  const isSameName = (one: ContactName | undefined, other: ContactName | undefined) =>
+    one?.phone === other?.phone && one?.bsuid === other?.bsuid;
+  return (
+    first.clientId === second.clientId &&
+    isSameName(first, second) &&
+    isSameName(first.becomes, second.becomes)
+  );
 }

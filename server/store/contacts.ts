@@ -75,24 +75,24 @@ const lockConversations = `
   ORDER BY v.id FOR UPDATE`;
 
 /**
- * Finds what exists and locks it.
+ * `findAndLock` with a memory of where contacts were found before.
  *
- * @param memory  where to look first; what turns out to be otherwise is looked for anew
+ * @returns null if the memory was wrong. It has forgotten that then, and the transaction is to be repeated: what it has
+ *          locked may be in the way of what it would have to lock now
  */
-export async function findAndLock(
+export async function findRemembered(
   client: pg.ClientBase,
   asked: readonly ContactAsked[],
-  memory: ContactMemory | null = null,
-): Promise<ContactsFound> {
-  if (asked.length === 0) return { contacts: [], conversations: [] };
+  memory: ContactMemory,
+): Promise<ContactsFound | null> {
   const remembered: { asked: ContactAsked; place: RememberedContact }[] = [];
   const unknown: ContactAsked[] = [];
   for (const one of asked) {
-    const place = one.becomes ? undefined : memory?.get(one);
+    const place = one.becomes ? undefined : memory.get(one);
     if (place) remembered.push({ asked: one, place });
     else unknown.push(one);
   }
-  const found = await lockAll(
+  const found = await findAndLock(
     client,
     unknown,
     remembered.map(({ place }) => place),
@@ -105,9 +105,8 @@ export async function findAndLock(
     const isSame = conversation?.contactId === place.contactId && conversation.numberId === one.numberId;
     return !isSame || !isNamed(contacts.get(place.contactId), one);
   });
-  if (wrong.length === 0) return found;
-  for (const { asked: one } of wrong) memory?.forget(one);
-  return await lockAll(client, asked, []);
+  for (const { asked: one } of wrong) memory.forget(one);
+  return wrong.length === 0 ? found : null;
 }
 
 /** True if looking for the name would have found this row. */
@@ -116,12 +115,17 @@ function isNamed(row: ContactRow | undefined, { clientId, phone, bsuid }: Contac
   return (phone === null || row.phone === phone) && (bsuid === null || row.bsuid === bsuid);
 }
 
-/** Both statements are sent at once; the second sees what the first waited for. */
-async function lockAll(
+/**
+ * Finds what exists and locks it. Both statements are sent at once; the second sees what the first waited for.
+ *
+ * @param places  rows to lock with them
+ */
+export async function findAndLock(
   client: pg.ClientBase,
   asked: readonly ContactAsked[],
-  places: readonly RememberedContact[],
+  places: readonly RememberedContact[] = [],
 ): Promise<ContactsFound> {
+  if (asked.length + places.length === 0) return { contacts: [], conversations: [] };
   const names = asked.flatMap((one) => {
     const { clientId, numberId, phone, bsuid, becomes } = one;
     const own = { clientId, numberId, phone, bsuid };

@@ -14,7 +14,7 @@ import type { ContactMemory } from "./contact-memory.ts";
 import {
   type ContactAsked,
   type ContactsFound,
-  findAndLock,
+  findRemembered,
   type LockedConversation,
   saveConversations,
 } from "./contacts.ts";
@@ -34,7 +34,8 @@ export interface Opened {
   configurationVersion: bigint;
   /** Positions in the asked keys that nobody took before: their items are new. */
   fresh: Set<number>;
-  found: ContactsFound;
+  /** Null if the memory was wrong: it is mended, and the transaction is to be repeated. */
+  found: ContactsFound | null;
 }
 
 /** Keys without a time of their own lie in ten-minute buckets of the receive time. */
@@ -62,7 +63,7 @@ export async function openPublishing(
   contacts: readonly ContactAsked[],
   now: Date,
   isBegun: boolean,
-  memory: ContactMemory | null = null,
+  memory: ContactMemory,
 ): Promise<Opened> {
   const [, version, fresh, found] = await Promise.all([
     isBegun ? null : beginPublishing(client),
@@ -72,21 +73,28 @@ export async function openPublishing(
       values: [],
     }),
     takeKeys(client, keys, now),
-    findAndLock(client, contacts, memory),
+    findRemembered(client, contacts, memory),
   ]);
   return { configurationVersion: BigInt(version.rows[0]!.version), fresh, found };
 }
 
 async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: Date): Promise<Set<number>> {
   const fresh = new Set<number>();
-  const asked: KeyAsked[] = [];
-  const hashes = new Set<string>();
+  /** The first key of each hash; of those few hashes that several have, all places. */
+  const firsts = new Map<string, KeyAsked>();
+  const places = new Map<string, Set<string>>();
   const timed: TimedKey[] = [];
   const timeless: number[] = [];
   for (const [index, key] of keys.entries()) {
-    if (hashes.has(key.hash) && asked.some((before) => isSameKey(before, key))) continue;
-    asked.push(key);
-    hashes.add(key.hash);
+    const first = firsts.get(key.hash);
+    if (first === undefined) firsts.set(key.hash, key);
+    else {
+      const taken = places.get(key.hash) ?? new Set(placeNames(first));
+      const own = placeNames(key);
+      if (own.some((name) => taken.has(name))) continue;
+      for (const name of own) taken.add(name);
+      places.set(key.hash, taken);
+    }
     for (const placedAt of placesOf(key)) {
       if (placedAt) timed.push({ index, placedAt });
       else timeless.push(index);
@@ -99,11 +107,9 @@ async function takeKeys(client: pg.ClientBase, keys: readonly KeyAsked[], now: D
   return fresh;
 }
 
-/** True if the keys have a place in common. */
-function isSameKey(first: KeyAsked, second: KeyAsked): boolean {
-  if (first.hash !== second.hash || first.tenantId !== second.tenantId) return false;
-  const placesMs = placesOf(first).map((place) => place?.getTime());
-  return placesOf(second).some((place) => placesMs.includes(place?.getTime()));
+/** Two keys of one hash are the same if they have one of these in common. */
+function placeNames(key: KeyAsked): string[] {
+  return placesOf(key).map((place) => `${key.tenantId} ${place?.getTime()}`);
 }
 
 function placesOf({ placedAt, alsoPlacedAt }: KeyAsked): (Date | null)[] {

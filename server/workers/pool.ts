@@ -149,7 +149,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     // The jobs themselves are not kept until the run is done: they have gone to the thread.
     const { firstNumber } = run;
     const count = run.jobs.length;
-    piscina.run(run).then(
+    start(run).then(
       () => {
         if (!isAnyInFlight(firstNumber, count)) return;
         // The reports are on their way: they were posted before the run's end was.
@@ -159,6 +159,11 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
       (error: unknown) =>
         settleLost(firstNumber, count, error instanceof Error ? error.message : "the run failed"),
     );
+  }
+
+  /** Whatever goes wrong is a rejection. */
+  async function start(run: JobRun): Promise<void> {
+    await piscina.run(run);
   }
 
   function isAnyInFlight(firstNumber: number, count: number): boolean {

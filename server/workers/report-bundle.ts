@@ -28,10 +28,10 @@ export function createReportBundle(
     if (timer !== null) clearTimeout(timer);
     timer = null;
     if (reports.length === 0) return;
-    const bytes = packBytes(reports);
-    post({ kind: "reports", numbers, reports }, [bytes]);
+    const bundle = { kind: "reports" as const, numbers, reports };
     numbers = [];
     reports = [];
+    post(bundle, [packBytes(bundle.reports)]);
   };
 
   return {

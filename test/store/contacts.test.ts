@@ -7,6 +7,7 @@ import {
   type ContactAsked,
   type ContactBook,
   findAndLock,
+  findRemembered,
   resolveContacts,
   saveConversations,
 } from "../../server/store/contacts.ts";
@@ -252,44 +253,62 @@ describe("a contact that is remembered", () => {
     const connection = await store.pool.connect();
     try {
       await connection.query("BEGIN");
-      const found = await findAndLock(connection, [wanted], memory);
+      const found = await findRemembered(connection, [wanted], memory);
+      const again = await findRemembered(connection, [wanted], memory);
       const plain = await findAndLock(connection, [wanted]);
       await connection.query("ROLLBACK");
-      return { found, plain };
+      return { found, again, plain };
     } finally {
       connection.release();
     }
   }
-  const nothing = async () => undefined;
 
   test("is found by its ids, as it is now", async () => {
     const before = asked({ phone: aPhone() });
     const rename = () => contactOf({ ...before, profileName: "New" });
     const { found, plain } = await askRemembering(before, rename, before);
     expect(found).toEqual(plain);
-    expect(found.contacts).toMatchObject([{ phone: before.phone, profileName: "New" }]);
-    expect(found.conversations).toHaveLength(1);
+    expect(found?.contacts).toMatchObject([{ phone: before.phone, profileName: "New" }]);
+    expect(found?.conversations).toHaveLength(1);
   });
 
-  test.each(["it goes by another name", "its name is another's now", "it is asked for by more than it had"])(
-    "is looked for anew when %s",
-    async (what) => {
-      const [phone, bsuid] = [aPhone(), aBsuid()];
-      const before = asked({ phone });
-      const changes: Record<string, () => Promise<unknown>> = {
-        "it goes by another name": () =>
-          transact([{ ...before, becomes: { phone: aPhone(), bsuid: null } }], () => undefined),
-        "its name is another's now": () =>
-          contactOf({ ...before, bsuid }).then(() => contactOf(asked({ phone, bsuid: aBsuid() }))),
-        "it is asked for by more than it had": nothing,
-      };
-      const wanted = what === "it is asked for by more than it had" ? { ...before, bsuid } : before;
-      const { found, plain } = await askRemembering(before, changes[what]!, wanted);
-      expect(found).toEqual(plain);
-    },
-  );
+  const cases: Record<
+    string,
+    (before: ContactAsked) => { change: () => Promise<unknown>; wanted?: ContactAsked }
+  > = {
+    "it goes by another name": (before) => ({
+      change: () => transact([{ ...before, becomes: { phone: null, bsuid: aBsuid() } }], () => undefined),
+    }),
+    "its name is another's now": (before) => ({
+      change: async () => {
+        const phone = aPhone();
+        await contactOf({ ...before, phone });
+        await transact([{ ...before, becomes: { phone: null, bsuid: aBsuid() } }], () => undefined);
+        await contactOf(asked({ bsuid: before.bsuid }));
+      },
+    }),
+    "it is gone": (before) => ({
+      change: () =>
+        transact([before], (book) => book.find(before)).then(async ({ contact, conversation }) => {
+          await store.pool.query("DELETE FROM conversation WHERE id = $1", [conversation.id]);
+          await store.pool.query("DELETE FROM contact WHERE id = $1", [contact.id]);
+        }),
+    }),
+    "it is asked for by more than it had": (before) => ({
+      change: async () => undefined,
+      wanted: { ...before, phone: aPhone() },
+    }),
+  };
 
-  test("is one of many, of which the oldest are forgotten", () => {
+  test.each(Object.keys(cases))("is forgotten and looked for anew when %s", async (name) => {
+    const before = asked({ bsuid: aBsuid() });
+    const { change, wanted = before } = cases[name]!(before);
+    const { found, again, plain } = await askRemembering(before, change, wanted);
+    expect(found).toBeNull();
+    expect(again).toEqual(plain);
+  });
+
+  test("is one of so many at most: then all are forgotten", () => {
     const memory = createContactMemory(2);
     const [first, second, third] = [1, 2, 3].map(() => asked({ phone: aPhone() }));
     const place = { contactId: "c", conversationId: "1" };
@@ -297,6 +316,6 @@ describe("a contact that is remembered", () => {
     expect(memory.get(first!)).toEqual(place);
     memory.note(third!, place);
     expect(memory.get(third!)).toEqual(place);
-    expect(memory.get(first!)).toBeUndefined();
+    for (const one of [first, second]) expect(memory.get(one!)).toBeUndefined();
   });
 });

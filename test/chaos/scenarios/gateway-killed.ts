@@ -15,8 +15,8 @@ export interface KillOptions {
   lifeMsMax: number;
 }
 
-/** Leases of 20 s, looked at every 2 s, and time to send what they held. */
-const endBoundMs = 90_000;
+/** Leases of 20 s, looked at every 2 s, and time for the webhook that takes 16 at a time to send what has come together. */
+const endBoundMs = 240_000;
 
 export async function killGateway(options: KillOptions): Promise<Outcome> {
   const random = createRandom(options.seed);
