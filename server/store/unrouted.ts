@@ -8,9 +8,10 @@ import { GatewayError } from "../domain/errors.ts";
 import type { ImportedThread, IncomingEvent } from "../domain/event.ts";
 import { instantArray, plainArray, textArray } from "./array-literals.ts";
 import { lockConfigurationShared, readConfigurationVersion } from "./configuration.ts";
+import { lockTimelessKeys, placedMsOf, timelessWindowMs } from "./dedup-keys.ts";
 import type { StoredDetails } from "./events.ts";
 import type { Database } from "./orm.ts";
-import { lockTimelessKeys, type NewEvent, placedMsOf, timelessWindowMs } from "./publishing.ts";
+import type { NewEvent } from "./publishing.ts";
 
 /** Events of one number, or of one account that name no number, that may have an owner now. */
 export interface RoutingTask {
