@@ -146,7 +146,7 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
   };
 
   function runShare(run: JobRun): void {
-    // The jobs themselves are not kept until the run is done: they have gone to the thread.
+    // Nothing here keeps the jobs themselves until the run is done: they have gone to the thread.
     const { firstNumber } = run;
     const count = run.jobs.length;
     start(run).then(
@@ -161,9 +161,9 @@ export function createWorkerPool(options: WorkerPoolOptions): WorkerPool {
     );
   }
 
-  /** Whatever goes wrong is a rejection. */
+  /** Whatever goes wrong is a rejection. Without `await`, which would keep the jobs for as long as it waits. */
   async function start(run: JobRun): Promise<void> {
-    await piscina.run(run);
+    return piscina.run(run);
   }
 
   function isAnyInFlight(firstNumber: number, count: number): boolean {
